@@ -1,0 +1,32 @@
+# `make search` runs the main job, `make test` the tests, lint and type checks. Each
+# works from a bare checkout: it makes its own environment in .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: search test lint format clean
+
+search: .venv/experiments.done
+	$(BIN)/python -m experiments.evolve $(ARGS)
+
+test: .venv/dev.done lint
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: .venv/dev.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/dev.done
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/%.done: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"eqjax needs Python 3.11 or later, got {v.major}.{v.minor}; pass PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,55 @@
+"""Neural networks whose symmetry is part of the architecture and can be searched."""
+
+__version__ = "0.1.0"
+
+from eqjax.analysis import equivariance_error as equivariance_error
+from eqjax.architecture import (
+    Architecture as Architecture,
+    enumerate_architectures as enumerate_architectures,
+)
+from eqjax.evolution import Evolution as Evolution
+from eqjax.groups import (
+    Group as Group,
+    cyclic as cyclic,
+    dihedral as dihedral,
+    flip as flip,
+    full_octahedral as full_octahedral,
+    octahedral as octahedral,
+)
+from eqjax.layers import (
+    GroupConv as GroupConv,
+    GroupConvTranspose as GroupConvTranspose,
+    InvariantHead as InvariantHead,
+    LiftingConv as LiftingConv,
+    transform as transform,
+)
+from eqjax.models import (
+    EquivariantCNN as EquivariantCNN,
+    exact as exact,
+    paper as paper,
+)
+from eqjax.morphism import (
+    compensated_steps as compensated_steps,
+    morph as morph,
+    morph_optimizer as morph_optimizer,
+)
+from eqjax.norms import (
+    BatchNorm as BatchNorm,
+    ElementBatchNorm as ElementBatchNorm,
+    GroupNorm as GroupNorm,
+    LayerNorm as LayerNorm,
+    RMSNorm as RMSNorm,
+)
+from eqjax.orbits import (
+    Fiber as Fiber,
+    quotient as quotient,
+    regular as regular,
+    trivial as trivial,
+)
+from eqjax.pooling import (
+    FieldDropout as FieldDropout,
+    avg_pool as avg_pool,
+    fiber_pool as fiber_pool,
+    max_pool as max_pool,
+    upsample as upsample,
+)

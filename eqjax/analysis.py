@@ -1,0 +1,41 @@
+"""How symmetric a function is, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from eqjax.groups import Group
+from eqjax.layers import transform
+
+
+def equivariance_error(
+    fn: Callable[[jax.Array], jax.Array], x: jax.Array, *, group: Group
+) -> jax.Array:
+    """Return max over u of |fn(u . x) - u . fn(x)| / |fn(x)|, norms over all entries.
+
+    Args:
+      fn: maps images or fields to images, fields, or invariants (batch, numbers).
+      x: an image (batch, *space, channels) or a field (batch, *space, fiber, channels).
+      group: the group whose elements are tried.
+
+    Returns:
+      A scalar, 0 for an exactly equivariant function. NaN where fn(x) is zero.
+    """
+    reference = fn(x)
+    moves = reference.ndim > 2
+
+    def error(u: int) -> jax.Array:
+        expected = transform(reference, u, group=group) if moves else reference
+        got = fn(transform(x, u, group=group))
+        if got.shape != expected.shape:
+            raise ValueError(
+                f"fn returns shape {got.shape} for a transformed input and "
+                f"{expected.shape} expected; is the grid square where {group!r} "
+                "exchanges its axes?"
+            )
+        return jnp.linalg.norm(got - expected) / jnp.linalg.norm(reference)
+
+    return jnp.max(jnp.stack([error(u) for u in group.elements]))

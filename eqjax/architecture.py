@@ -1,0 +1,127 @@
+"""The genotype of a search: one subgroup of the ambient group per layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+from eqjax.groups import Group
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """One group per layer, from input to output.
+
+    Attributes:
+      groups: subgroups of one ambient group, one per searchable layer.
+
+    >>> from eqjax.groups import dihedral
+    >>> str(Architecture.parse(dihedral(4), "D4 D4 C4 C1"))
+    'D4 D4 C4 C1'
+    """
+
+    groups: tuple[Group, ...]
+
+    def __post_init__(self):
+        """Reject empty architectures and mixed ambient groups."""
+        if not self.groups:
+            raise ValueError("an architecture needs at least one layer")
+        for layer, group in enumerate(self.groups):
+            if group.ambient != self.groups[0].ambient:
+                raise ValueError(
+                    f"layer {layer} lives over {group.ambient!r}, layer 0 over "
+                    f"{self.groups[0].ambient!r}; all need one ambient group"
+                )
+
+    @classmethod
+    def uniform(cls, group: Group, layers: int) -> Architecture:
+        """Return the architecture with the same group in every layer."""
+        return cls((group,) * layers)
+
+    @classmethod
+    def parse(cls, ambient: Group, names: str | Sequence[str]) -> Architecture:
+        """Read group names, such as "D4 D4 C4", as subgroups of an ambient group."""
+        words = names.split() if isinstance(names, str) else names
+        return cls(tuple(ambient.subgroup(word) for word in words))
+
+    @property
+    def ambient(self) -> Group:
+        """The group that all layers' groups are subgroups of."""
+        return self.groups[0].ambient
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups' names, from input to output."""
+        return tuple(group.name for group in self.groups)
+
+    @property
+    def is_monotone(self) -> bool:
+        """Tell whether no layer has more symmetry than the one before it."""
+        return all(later <= group for group, later in itertools.pairwise(self.groups))
+
+    def replace(self, layer: int, group: Group) -> Architecture:
+        """Return the architecture with another group in one layer."""
+        groups = list(self.groups)
+        groups[layer] = group
+        return Architecture(tuple(groups))
+
+    def children(
+        self, candidates: Sequence[Group] | None = None
+    ) -> tuple[Architecture, ...]:
+        """Return the relaxations that EquiNAS_E tries, the unchanged copy first.
+
+        The last layer goes to each of its maximal smaller candidates, and a layer that
+        has a larger group than its successor takes the successor's. Groups never grow
+        with depth, so relaxation enters from the output side (Maile et al. 2023).
+
+        Args:
+          candidates: groups that layers may have; all subgroups if None.
+        """
+        last = len(self.groups) - 1
+        smaller = _maximal_below(self.groups[-1], candidates)
+        children = [self, *(self.replace(last, group) for group in smaller)]
+        for layer, (group, later) in enumerate(itertools.pairwise(self.groups)):
+            if later < group:
+                children.append(self.replace(layer, later))
+        return tuple(children)
+
+    def neighbors(
+        self, candidates: Sequence[Group] | None = None
+    ) -> tuple[Architecture, ...]:
+        """Return all monotone architectures one step of one layer away.
+
+        A step goes to a maximal smaller candidate or to a minimal larger one.
+        """
+        allowed = self.ambient.subgroups if candidates is None else tuple(candidates)
+        found = []
+        for layer, group in enumerate(self.groups):
+            down = _maximal_below(group, allowed)
+            up = [H for H in allowed if group in _maximal_below(H, (*allowed, group))]
+            found += [self.replace(layer, H) for H in (*down, *up)]
+        return tuple(a for a in found if a.is_monotone)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __str__(self) -> str:
+        return " ".join(self.names)
+
+
+def enumerate_architectures(
+    candidates: Sequence[Group], layers: int
+) -> Iterator[Architecture]:
+    """Yield every architecture whose groups do not grow with depth."""
+    for groups in itertools.product(candidates, repeat=layers):
+        architecture = Architecture(groups)
+        if architecture.is_monotone:
+            yield architecture
+
+
+def _maximal_below(
+    group: Group, candidates: Sequence[Group] | None
+) -> tuple[Group, ...]:
+    if candidates is None:
+        return group.covers
+    below = [H for H in candidates if group > H]
+    return tuple(H for H in below if not any(H < K for K in below))

@@ -1,0 +1,371 @@
+"""Convolutions whose kernel is tied along the orbits of a group, as linen modules.
+
+A field is an array (batch, *space, fiber, channels). Every hidden field has the regular
+fiber of the ambient group, whatever subgroup a layer is constrained to. A layer given
+`group=H` commutes with the left action of every element of H:
+
+    (u . f)(p, a) = f(u^-1 p, u^-1 a).
+
+The fields of the modules and their order follow `flax.linen.Conv`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+
+from eqjax import kernels
+from eqjax.convolution import convolve, convolve_transpose
+from eqjax.groups import Group
+from eqjax.kernels import Initializer, Parametrization, Tie
+from eqjax.orbits import (
+    Fiber,
+    check_preserved,
+    fiber_table,
+    kernel_table,
+    regular,
+    trivial,
+)
+from eqjax.windows import Padding, Pairs, Window, per_axis, resolve_padding
+
+
+def transform(
+    x: jax.Array, u: int, *, group: Group, fiber: Fiber | None = None
+) -> jax.Array:
+    """Act on a field from the left: (u . f)(p, a) = f(u^-1 p, u^-1 a).
+
+    Args:
+      x: a field (batch, *space, fiber, channels), or an image (batch, *space, channels)
+        without a fiber axis.
+      u: an element number in the ambient group, one of `group.elements`.
+      group: the group that u belongs to.
+      fiber: the fiber of x; the regular or the trivial one by its size if None.
+
+    Returns:
+      An array of the shape of x, its spatial axes exchanged as u exchanges them.
+
+    Raises:
+      ValueError: u is no element of the group, or the axes of x do not fit it.
+    """
+    if u not in group:
+        raise ValueError(
+            f"{u} is no element of {group!r}; its elements are {group.elements}"
+        )
+    d = group.dimension
+    if x.ndim not in (d + 2, d + 3):
+        raise ValueError(
+            f"expected a field (batch, {d} spatial axes, fiber, channels) or an image "
+            f"(batch, {d} spatial axes, channels) for {group!r}, got shape {x.shape}"
+        )
+    matrix = group.ambient.matrices[u]
+    source = np.argmax(np.abs(matrix), axis=1)  # output axis i reads input axis j
+    reversed_axes = [1 + j for j in range(d) if matrix[:, j].sum() < 0]
+    axes = (0, *(1 + source), *range(d + 1, x.ndim))
+    moved = jnp.flip(x, reversed_axes).transpose(axes)
+    if x.ndim == d + 2:
+        return moved
+    fiber = fiber or _fiber_of_size(x.shape[-2], group)
+    inverse = group.ambient.inverse[u]
+    return moved[..., fiber.action[inverse], :]
+
+
+def _fiber_of_size(size: int, group: Group) -> Fiber:
+    for fiber in (regular(group), trivial(group)):
+        if fiber.size == size:
+            return fiber
+    raise ValueError(
+        f"a fiber axis over {group.ambient!r} has {group.ambient.order} elements "
+        f"(regular) or 1 (trivial), got {size}; for a quotient pass fiber="
+    )
+
+
+class TiedModule(nn.Module):
+    """A module with parameters tied along the orbits of a group.
+
+    Subclasses say in `ties` how each of their parameters stands for a full array; the
+    morphism needs to know no more about them.
+    """
+
+    @property
+    def ties(self) -> dict[str, Tie]:
+        """The tie of each parameter by its name."""
+        raise NotImplementedError
+
+    def tied_param(
+        self, name: str, init: Initializer, rest: tuple[int, ...], dtype: Any
+    ) -> jax.Array:
+        """Declare the tied parameter `name` of shape (num_orbits, *rest)."""
+        tie = self.ties[name]
+        shape = (tie.table.num_orbits, *rest)
+        return self.param(name, kernels.tied_initializer(init, tie), shape, dtype)
+
+
+class GroupConv(TiedModule):
+    """Convolve a field over the ambient group, commuting with a subgroup.
+
+    out(p, g) = sum_{y, h} f(p + y, h) K(y, h, g), with K constant on the orbits of
+    `group` on taps x input fiber x output fiber (Cohen and Welling 2016 for the
+    regular fibers of the whole group).
+
+    Attributes:
+      features: channels per output fiber element.
+      kernel_size: taps per spatial axis, or one integer for all axes.
+      strides: window strides, one integer or one per axis.
+      padding: "SAME", "VALID", "CIRCULAR", an integer, or one integer or (low, high)
+        pair per axis. `Window.symmetry` tells which elements a choice commutes with.
+      kernel_dilation: spacing of the taps.
+      feature_group_count: channels (not fiber elements) are split into so many
+        independent groups; equal to the input channels for a depthwise convolution.
+      use_bias: add a bias, tied along the orbits of `group` on the output fiber.
+      dtype: of the computation; inferred from inputs and parameters if None.
+      param_dtype: of the parameters.
+      precision: as in `jax.lax.conv_general_dilated`.
+      kernel_init: initializer of the full kernel as a dense convolution sees it, so
+        the fan-in is that of the full kernel.
+      bias_init: initializer of the full bias, (fiber_out, features).
+      group: the subgroup that the layer commutes with.
+      fiber_in: fiber of the input; regular if None.
+      fiber_out: fiber of the output; regular if None.
+      parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: Padding = "SAME"
+    kernel_dilation: int | Sequence[int] = 1
+    feature_group_count: int = 1
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    precision: lax.PrecisionLike = None
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros_init()
+    group: Group = dataclasses.field(kw_only=True)
+    fiber_in: Fiber | None = dataclasses.field(default=None, kw_only=True)
+    fiber_out: Fiber | None = dataclasses.field(default=None, kw_only=True)
+    parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
+
+    @property
+    def fibers(self) -> tuple[Fiber, Fiber]:
+        """The input and the output fiber."""
+        everything = regular(self.group)
+        return self.fiber_in or everything, self.fiber_out or everything
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Taps per spatial axis."""
+        return per_axis(self.kernel_size, self.group.dimension, "kernel_size")
+
+    @property
+    def ties(self) -> dict[str, Tie]:
+        """The ties of kernel and bias."""
+        fiber_in, fiber_out = self.fibers
+        table = kernel_table(self.group, self.taps, fiber_in, fiber_out)
+        ties = {"kernel": Tie(table, self.parametrization)}
+        if self.use_bias:
+            along_fiber = fiber_table(self.group, fiber_out)
+            ties["bias"] = Tie(along_fiber, self.parametrization)
+        return ties
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve.
+
+        Args:
+          x: (batch, *space, fiber_in, channels).
+
+        Returns:
+          (batch, *space_out, fiber_out, features).
+        """
+        self._check_field(x)
+        split = self.feature_group_count
+        if x.shape[-1] % split or self.features % split:
+            raise ValueError(
+                f"feature_group_count {split} must divide both the {x.shape[-1]} input "
+                f"channels and the {self.features} features"
+            )
+        kernel, bias, x = self._parameters(x, x.shape[-1] // split)
+        full = kernels.convolution_layout(
+            kernels.expand(kernel, self.ties["kernel"]), split
+        )
+        y = convolve(
+            _merge_fiber(x, split),
+            full,
+            circular=self.padding == "CIRCULAR",
+            feature_group_count=split,
+            precision=self.precision,
+            **self._window_settings(x),
+        )
+        y = _split_fiber(y, self.fibers[1].size, split)
+        return y if bias is None else y + bias
+
+    def window(self, space: Sequence[int]) -> Window:
+        """Return the window that slides over a grid of so many points per axis."""
+        strides, dilation = self._spacing()
+        padding = resolve_padding(self.padding, space, self.taps, strides, dilation)
+        return Window(tuple(space), self.taps, strides, dilation, padding)
+
+    def _window_settings(self, x: jax.Array) -> dict[str, Any]:
+        window = self.window(x.shape[1:-2])
+        if 0 in window.output_size:
+            raise ValueError(
+                f"a {window.taps} kernel with dilation {window.dilation} and padding "
+                f"{window.padding} does not fit into an input of size {window.size}"
+            )
+        return {
+            "strides": window.strides,
+            "padding": window.padding,
+            "dilation": window.dilation,
+        }
+
+    def _spacing(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        d = self.group.dimension
+        strides = per_axis(self.strides, d, "strides")
+        dilation = per_axis(self.kernel_dilation, d, "kernel_dilation")
+        check_preserved(self.group, strides, "strides")
+        check_preserved(self.group, dilation, "kernel_dilation")
+        return strides, dilation
+
+    def _parameters(self, x: jax.Array, c_in: int):
+        """Return kernel, bias over the fiber (or None), and x, all in one dtype."""
+        shape = (c_in, self.features)
+        kernel = self.tied_param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.tied_param(
+                "bias", self.bias_init, (self.features,), self.param_dtype
+            )
+            bias = kernels.expand(bias, self.ties["bias"])
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return kernel, bias, x
+
+    def _check_field(self, x: jax.Array) -> None:
+        d, fiber = self.group.dimension, self.fibers[0]
+        if x.ndim != d + 3 or x.shape[-2] != fiber.size:
+            hint = "; images go through LiftingConv" if x.ndim == d + 2 else ""
+            raise ValueError(
+                f"{type(self).__name__} over {self.group!r} takes a field of shape "
+                f"(batch, {d} spatial axes, {fiber.size}, channels), got {x.shape}"
+                f"{hint}"
+            )
+
+
+class LiftingConv(GroupConv):
+    """Convolve an image into a field over the ambient group.
+
+    The first layer of a network: a `GroupConv` that reads the trivial fiber. Takes
+    (batch, *space, channels), returns (batch, *space_out, fiber_out, features).
+    """
+
+    @property
+    def fibers(self) -> tuple[Fiber, Fiber]:
+        """The trivial fiber of the image and the output fiber."""
+        return trivial(self.group), self.fiber_out or regular(self.group)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve an image (batch, *space, channels) into a field."""
+        d = self.group.dimension
+        if x.ndim != d + 2:
+            hint = "; fields go through GroupConv" if x.ndim == d + 3 else ""
+            raise ValueError(
+                f"LiftingConv over {self.group!r} takes an image of shape "
+                f"(batch, {d} spatial axes, channels), got {x.shape}{hint}"
+            )
+        return super().__call__(x[..., None, :])
+
+
+class GroupConvTranspose(GroupConv):
+    """Convolve a field after spreading its points `strides` apart, to up-sample.
+
+    Kernel, ties and fields are those of `GroupConv`. Padding is that of the output:
+    "SAME" returns strides * n points per axis, "VALID" every position that a tap
+    reaches, and integers or (low, high) pairs cut so many points off the latter.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve (batch, *space, fiber_in, channels) onto a finer grid."""
+        self._check_field(x)
+        if self.feature_group_count != 1:
+            raise ValueError("GroupConvTranspose has no feature groups; use 1")
+        kernel, bias, x = self._parameters(x, x.shape[-1])
+        window = self.window(x.shape[1:-2])
+        y = convolve_transpose(
+            _merge_fiber(x),
+            kernels.convolution_layout(kernels.expand(kernel, self.ties["kernel"])),
+            strides=self._spacing()[0],
+            padding=window.padding,
+            dilation=window.dilation,
+            precision=self.precision,
+        )
+        y = _split_fiber(y, self.fibers[1].size)
+        return y if bias is None else y + bias
+
+    def window(self, space: Sequence[int]) -> Window:
+        """Return the stride-one window that slides over the spread grid."""
+        strides, dilation = self._spacing()
+        extent = [d * (k - 1) for k, d in zip(self.taps, dilation, strict=True)]
+        spread = tuple((n - 1) * s + 1 for n, s in zip(space, strides, strict=True))
+        padding = self._spread_padding(strides, extent)
+        return Window(spread, self.taps, (1,) * len(spread), dilation, padding)
+
+    def _spread_padding(self, strides: Sequence[int], extent: Sequence[int]) -> Pairs:
+        if self.padding == "SAME":
+            total = [e + s - 1 for e, s in zip(extent, strides, strict=True)]
+            return tuple((t - t // 2, t // 2) for t in total)
+        if self.padding == "CIRCULAR":
+            raise ValueError(
+                "GroupConvTranspose pads with zeros: SAME, VALID, integers"
+            )
+        ones = (1,) * len(extent)
+        cut = resolve_padding(self.padding, ones, ones, ones, ones)
+        return tuple((e - lo, e - hi) for e, (lo, hi) in zip(extent, cut, strict=True))
+
+
+class InvariantHead(GroupConv):
+    """Average a field over space and read out numbers that `group` leaves alone.
+
+    A 1x1 convolution from the regular to the trivial fiber after the spatial mean.
+    Takes (batch, *space, fiber_in, channels), returns (batch, features).
+    """
+
+    kernel_size: int | Sequence[int] = 1
+
+    @property
+    def fibers(self) -> tuple[Fiber, Fiber]:
+        """The input fiber and the trivial one."""
+        return self.fiber_in or regular(self.group), trivial(self.group)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return (batch, features) for a field (batch, *space, fiber, channels)."""
+        self._check_field(x)
+        space = tuple(range(1, 1 + self.group.dimension))
+        y = super().__call__(x.mean(space, keepdims=True))
+        return y.reshape(len(x), self.features)
+
+
+def _merge_fiber(x: jax.Array, split: int = 1) -> jax.Array:
+    """Turn (..., fiber, channels) into real channels in the order of the kernel."""
+    *lead, fiber, channels = x.shape
+    if split > 1:
+        x = x.reshape(*lead, fiber, split, channels // split).swapaxes(-3, -2)
+    return x.reshape(*lead, fiber * channels)
+
+
+def _split_fiber(y: jax.Array, fiber: int, split: int = 1) -> jax.Array:
+    """Undo `_merge_fiber`."""
+    *lead, real = y.shape
+    if split > 1:
+        y = y.reshape(*lead, split, fiber, real // fiber // split).swapaxes(-3, -2)
+    return y.reshape(*lead, fiber, real // fiber)

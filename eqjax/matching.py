@@ -1,0 +1,182 @@
+"""Find the tied parameters of two models and match them, path by path.
+
+A model is traced abstractly, so that any linen module will do, and layers are found
+wherever they sit: in submodules, under `nn.scan`, `nn.vmap` or `nn.remat`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+from flax.traverse_util import flatten_dict
+
+from eqjax.kernels import Tie
+from eqjax.layers import TiedModule
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TiedModel:
+    """What a morphism needs to know of a model.
+
+    Attributes:
+      shapes: the abstract value of every variable, by path from its collection on.
+      layers: the tied layers, by path of the module, in the order of their calls.
+      ties: the tie of every tied parameter, by path.
+      stacked: how many axes `nn.scan` or `nn.vmap` put before the tied one, by path.
+    """
+
+    shapes: dict[Path, Any]
+    layers: dict[Path, TiedModule]
+    ties: dict[Path, Tie]
+    stacked: dict[Path, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """A parameter that goes from one tie to another, under stacked leading axes."""
+
+    source: Tie
+    target: Tie
+    stacked: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Two models that differ in groups and parametrization alone.
+
+    Attributes:
+      source: the one to start from.
+      target: the one to go to.
+      moves: the parameters whose tie changes, by path.
+    """
+
+    source: TiedModel
+    target: TiedModel
+    moves: dict[Path, Move]
+
+
+def match(source: nn.Module, target: nn.Module, inputs: Any) -> Plan:
+    """Match two models.
+
+    Args:
+      source: any linen model that holds tied layers.
+      target: the same model with other groups.
+      inputs: an input of both, or a tuple of call arguments; arrays may be abstract.
+
+    Raises:
+      ValueError: the models differ otherwise; the message names the path.
+    """
+    a, b = tied_model(source, inputs), tied_model(target, inputs)
+    _check_same_paths("tied layer", a.layers, b.layers)
+    for path, layer in a.layers.items():
+        _check_layers(path, layer, b.layers[path])
+    _check_same_paths("variable", a.shapes, b.shapes)
+    moves = {}
+    for path, shape in a.shapes.items():
+        if path not in a.ties:
+            check_shape(path, b.shapes[path], shape)
+            continue
+        tie, other = a.ties[path], b.ties[path]
+        if tie.table.shape != other.table.shape:
+            raise ValueError(
+                f"{show(path)} is tied on {tie.table.shape} (taps, fibers) in the "
+                f"source model and on {other.table.shape} in the target"
+            )
+        _check_widths(path, a, b)
+        if tie.table is not other.table or tie.parametrization != other.parametrization:
+            moves[path] = Move(tie, other, a.stacked[path])
+    return Plan(a, b, moves)
+
+
+def tied_model(model: nn.Module, inputs: Any) -> TiedModel:
+    """Trace a model and return its variables' shapes, tied layers and ties."""
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    abstract = tuple(
+        jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
+        for x in arguments
+    )
+    return _trace(model, abstract)
+
+
+@functools.lru_cache(maxsize=1024)
+def _trace(model: nn.Module, arguments: tuple) -> TiedModel:
+    layers: dict[Path, TiedModule] = {}
+    ties: dict[Path, Tie] = {}
+    ranks: dict[Path, int] = {}
+
+    def record(call, args, kwargs, context):
+        result = call(*args, **kwargs)
+        module = context.module
+        if isinstance(module, TiedModule) and context.method_name == "__call__":
+            layers[module.path] = module.clone(parent=None)
+            for name, tie in module.ties.items():
+                path = ("params", *module.path, name)
+                ties[path] = tie
+                ranks[path] = module.get_variable("params", name).ndim
+        return result
+
+    def initialize(key, arrays):
+        remaining = iter(arrays)
+        full = [next(remaining) if hasattr(x, "shape") else x for x in arguments]
+        with nn.intercept_methods(record):
+            return model.init({"params": key, "dropout": key}, *full)
+
+    arrays = [x for x in arguments if hasattr(x, "shape")]
+    variables = jax.eval_shape(initialize, jax.random.key(0), arrays)
+    shapes = flatten_dict(flax.core.unfreeze(variables))
+    stacked = {path: len(shapes[path].shape) - ranks[path] for path in ties}
+    return TiedModel(shapes, layers, ties, stacked)
+
+
+def check_shape(path: Path, leaf: Any, expected: Any) -> None:
+    """Raise unless a leaf has the shape expected at a path."""
+    if leaf.shape != expected.shape:
+        raise ValueError(
+            f"{show(path)} has shape {leaf.shape}, expected {expected.shape}"
+        )
+
+
+def show(path: Path) -> str:
+    """Return a path as people write it."""
+    return "/".join(path)
+
+
+def _check_same_paths(what: str, source: dict, target: dict) -> None:
+    for path in [*source, *target]:
+        for side, present in (("source", source), ("target", target)):
+            if path not in present:
+                raise ValueError(f"the {side} model has no {what} {show(path)}")
+
+
+def _check_layers(path: Path, source: TiedModule, target: TiedModule) -> None:
+    if type(source) is not type(target):
+        raise ValueError(
+            f"{show(path)} is a {type(source).__name__} in the source model and a "
+            f"{type(target).__name__} in the target"
+        )
+    if source.group.ambient != target.group.ambient:
+        raise ValueError(
+            f"{show(path)} lives over {source.group.ambient!r} in the source model and "
+            f"over {target.group.ambient!r} in the target"
+        )
+
+
+def _check_widths(path: Path, a: TiedModel, b: TiedModel) -> None:
+    """Check all axes of a tied parameter but the one that counts its orbits."""
+    widths = []
+    for model in (a, b):
+        shape = list(model.shapes[path].shape)
+        del shape[model.stacked[path]]
+        widths.append(tuple(shape))
+    if widths[0] != widths[1]:
+        raise ValueError(
+            f"{show(path)} has widths {widths[0]} in the source model and {widths[1]} "
+            "in the target; a morphism changes groups alone"
+        )

@@ -1,0 +1,301 @@
+"""The equivariance relaxation morphism: carry a trained model to other groups.
+
+Every tied parameter stands for a full array K. To move a layer from a group to another,
+read K and average it over the orbits of the target. Relaxing to a subgroup changes
+nothing, since K is constant on the smaller orbits already; constraining to a larger
+group is the Reynolds projection. Optimizer state moves by the same rule, each quantity
+by its meaning per entry of K (Maile, Wilson and Forre 2023 relax by hand-written
+formulas; here the orbit tables do it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from eqjax import kernels
+from eqjax.groups import Group
+from eqjax.kernels import Tie
+from eqjax.matching import Move, Path, Plan, check_shape, match, show
+
+# --- reports ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerChange:
+    """What the morphism did to one layer.
+
+    Attributes:
+      path: of the layer in the model.
+      source: the group it had.
+      target: the group it has now.
+      largest_change: largest absolute change of an entry of its full arrays.
+      parameters_before: its number of tied parameters.
+      parameters_after: and now.
+      gradient_step: by which factor the next step of the full kernel grows under SGD
+        or momentum, given the same symmetric gradient (mean over the orbits).
+      normalized_step: the same under Adam and its kin.
+    """
+
+    path: Path
+    source: Group
+    target: Group
+    largest_change: jax.Array
+    parameters_before: int
+    parameters_after: int
+    gradient_step: float
+    normalized_step: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MorphReport:
+    """One entry per tied layer, in the order of the model; prints as a table."""
+
+    layers: tuple[LayerChange, ...]
+
+    def __str__(self) -> str:
+        """Return one line per layer."""
+        head = ("layer", "from", "to", "change", "parameters", "SGD step", "Adam step")
+        rows = [head]
+        for change in self.layers:
+            rows.append(
+                (
+                    "/".join(change.path),
+                    change.source.name,
+                    change.target.name,
+                    f"{float(change.largest_change):.1e}",
+                    f"{change.parameters_before} -> {change.parameters_after}",
+                    f"x {change.gradient_step:.4g}",
+                    f"x {change.normalized_step:.4g}",
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+
+# --- the morphism -------------------------------------------------------------------
+
+
+def morph(
+    variables: Mapping[str, Any], *, source: nn.Module, target: nn.Module, inputs: Any
+) -> tuple[dict[str, Any], MorphReport]:
+    """Carry the variables of a model to the same model with other groups.
+
+    Relaxing a layer to a subgroup keeps its full kernel: bitwise in the tied
+    parametrization, to rounding in the orthonormal one. Constraining it to another
+    group projects. Everything that is not tied (statistics, dense layers) is kept.
+
+    Args:
+      variables: of the source model, as from `source.init`.
+      source: any linen model that holds eqjax layers anywhere inside.
+      target: the same model with other groups.
+      inputs: an input of the models, or a tuple of call arguments; only shapes matter,
+        so `jax.ShapeDtypeStruct` will do.
+
+    Returns:
+      The variables of the target model, and a report of what changed per layer.
+
+    Raises:
+      ValueError: the models differ in more than groups and parametrization, or the
+        variables are not those of the source; the message names the path.
+    """
+    plan = match(source, target, inputs)
+    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
+    new = {}
+    for path, shape in plan.source.shapes.items():
+        if path not in flat:
+            raise ValueError(f"variables of the source model lack {show(path)}")
+        check_shape(path, flat[path], shape)
+        new[path] = flat[path]
+        if path in plan.moves:
+            new[path] = _carry(flat[path], plan.moves[path], _value_weight)
+    changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
+    return unflatten_dict(new), MorphReport(changes)
+
+
+def morph_optimizer(
+    opt_state: Any, *, source: nn.Module, target: nn.Module, inputs: Any
+) -> Any:
+    """Carry the state of an optax optimizer along with `morph`.
+
+    Moments move so that the child goes on as the parent would have, given gradients
+    that keep the parent's symmetry: exactly for SGD and momentum in the orthonormal
+    parametrization and for Adam in the tied one. In the other two pairings the step
+    changes by the factor that the report of `morph` names; put `compensated_steps()`
+    behind the optimizer to undo it.
+
+    Args:
+      opt_state: the state of any optax chain of sgd, momentum, adam, adamw and kin.
+      source: as in `morph`.
+      target: as in `morph`.
+      inputs: as in `morph`.
+
+    Returns:
+      The state of the same optimizer for the target's parameters.
+
+    Raises:
+      ValueError: the state holds a quantity per parameter whose meaning is unknown.
+    """
+    plan = match(source, target, inputs)
+    moves = {path[1:]: m for path, m in plan.moves.items() if path[0] == "params"}
+    leaves, structure = jax.tree_util.tree_flatten_with_path(opt_state)
+    owners = [_owner(keys, moves) for keys, _ in leaves]
+    normalized = {owner for owner, field in owners if _MOMENTS.get(field) == 2}
+    new = []
+    for (keys, leaf), (owner, field) in zip(leaves, owners, strict=True):
+        if owner is None:
+            new.append(leaf)
+            continue
+        if field == _STEP_SCALE:
+            weight = _unit_step if owner in normalized else _gradient_step
+        elif field in _MOMENTS:
+            weight = functools.partial(_moment_weight, power=_MOMENTS[field])
+        else:
+            raise ValueError(
+                f"cannot carry {jax.tree_util.keystr(keys)} to another group: only "
+                f"{', '.join(sorted(_MOMENTS))} of optax states have a known meaning"
+            )
+        new.append(_carry(leaf, moves[owner], weight))
+    return jax.tree_util.tree_unflatten(structure, new)
+
+
+class CompensationState(NamedTuple):
+    """State of `compensated_steps`: a factor per parameter."""
+
+    step_scale: Any
+
+
+def compensated_steps() -> optax.GradientTransformation:
+    """Scale updates so that relaxing a layer leaves the size of its steps alone.
+
+    Starts as the identity; `morph_optimizer` adjusts its factors. Put it behind the
+    transformation whose steps it shall correct and before decoupled weight decay:
+
+    >>> sgd = optax.chain(optax.sgd(0.1), compensated_steps())
+    """
+
+    def init(params):
+        return CompensationState(jax.tree.map(jnp.ones_like, params))
+
+    def update(updates, state, params=None):
+        del params
+        return jax.tree.map(jnp.multiply, updates, state.step_scale), state
+
+    return optax.GradientTransformation(init, update)
+
+
+# --- how a quantity moves -----------------------------------------------------------
+
+_MOMENTS = {
+    "trace": 1,
+    "mu": 1,
+    "ema": 1,
+    "acc_grads": 1,
+    "nu": 2,
+    "nu_max": 2,
+    "sum_of_squares": 2,
+}
+_STEP_SCALE = CompensationState._fields[0]
+Weight = Callable[[Tie], np.ndarray]
+
+
+def _value_weight(tie: Tie) -> np.ndarray:
+    """An entry of K is unit * parameter."""
+    return tie.unit
+
+
+def _moment_weight(tie: Tie, *, power: int) -> np.ndarray:
+    """A parameter's gradient sums unit * dK over its orbit."""
+    return (tie.table.size * tie.unit) ** -float(power)
+
+
+def _gradient_step(tie: Tie) -> np.ndarray:
+    """K moves by unit * (size * unit * dK) in a step along the gradient."""
+    return tie.table.size * tie.unit**2
+
+
+def _unit_step(tie: Tie) -> np.ndarray:
+    """K moves by unit in a step whose size does not depend on the gradient."""
+    return tie.unit
+
+
+def _carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
+    """Carry a quantity of which one unit is worth weight(tie) per entry of K."""
+
+    def per_orbit(tie: Tie, like: jax.Array) -> jax.Array:
+        values = weight(tie).reshape(-1, *[1] * (like.ndim - 1))
+        return jnp.asarray(values, like.dtype)
+
+    def carry(leaf: jax.Array) -> jax.Array:
+        worth = leaf * per_orbit(move.source, leaf)
+        full = kernels.expand(worth, Tie(move.source.table))
+        new = kernels.collapse(full, Tie(move.target.table))
+        return new / per_orbit(move.target, new)
+
+    return _under_stacked_axes(carry, move)(leaf)
+
+
+def _under_stacked_axes(fn: Callable, move: Move) -> Callable:
+    for _ in range(move.stacked):
+        fn = jax.vmap(fn)
+    return fn
+
+
+def _growth(move: Move, weight: Weight) -> float:
+    """Return by how much one unit is worth more after a move, mean over the orbits."""
+    unit = jnp.ones(move.source.table.num_orbits)
+    flat = dataclasses.replace(move, stacked=0)
+    return float(jnp.mean(1 / _carry(unit, flat, weight)))
+
+
+def _owner(keys: tuple, moves: Mapping[Path, Move]) -> tuple[Path | None, str]:
+    """Return the moved parameter that a leaf of an optimizer state belongs to.
+
+    The leaf lies under the name of its quantity, followed by the parameter's path.
+    """
+    names = [k.key for k in keys if isinstance(k, jax.tree_util.DictKey)]
+    fields = [k.name for k in keys if isinstance(k, jax.tree_util.GetAttrKey)]
+    for start in range(len(names)):
+        if (path := tuple(names[start:])) in moves:
+            return path, fields[-1] if fields else ""
+    return None, ""
+
+
+def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
+    own = [p for p in plan.source.ties if p[1:-1] == path]
+    moves = {p: plan.moves[p] for p in own if p in plan.moves}
+    largest = jnp.zeros(())
+    for p, move in moves.items():
+
+        def gap(before, after, move=move):
+            now = kernels.expand(after, move.target)
+            return jnp.abs(now - kernels.expand(before, move.source))
+
+        change = _under_stacked_axes(gap, move)(old[p], new[p])
+        largest = jnp.maximum(largest, change.max())
+    main = next(iter(moves.values()), None)
+    return LayerChange(
+        path=path,
+        source=plan.source.layers[path].group,
+        target=plan.target.layers[path].group,
+        largest_change=largest,
+        parameters_before=sum(old[p].size for p in own),
+        parameters_after=sum(new[p].size for p in own),
+        gradient_step=_growth(main, _gradient_step) if main else 1.0,
+        normalized_step=_growth(main, _unit_step) if main else 1.0,
+    )

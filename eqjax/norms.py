@@ -1,0 +1,190 @@
+"""Normalization of fields: statistics pooled over the fiber, tied scale and offset.
+
+Statistics are those of the whole fiber under every group, so they stay what they are
+when a layer is relaxed. Scale and offset are tied along the orbits of the group on the
+fiber. The statistics themselves are computed by Flax's own layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+
+from eqjax import kernels
+from eqjax.groups import Group
+from eqjax.kernels import Initializer, Parametrization, Tie
+from eqjax.layers import TiedModule
+from eqjax.orbits import fiber_table, regular
+
+
+class FiberNorm(TiedModule):
+    """What the norms share: a tied scale and offset along the fiber.
+
+    Takes and returns a field (batch, *space, fiber, channels).
+
+    Attributes:
+      epsilon: added to the variance.
+      dtype: of the result; inferred from input and parameters if None.
+      param_dtype: of scale and offset.
+      use_bias: add an offset.
+      use_scale: multiply by a scale.
+      bias_init: initializer of the full offset, (fiber, channels).
+      scale_init: initializer of the full scale, (fiber, channels).
+      group: the subgroup along whose orbits scale and offset are tied.
+      parametrization: "tied" or "orthonormal".
+    """
+
+    epsilon: float = 1e-5
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros_init()
+    scale_init: Initializer = nn.initializers.ones_init()
+    group: Group = dataclasses.field(kw_only=True)
+    parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
+
+    @property
+    def ties(self) -> dict[str, Tie]:
+        """The ties of scale and bias."""
+        tie = Tie(fiber_table(self.group, regular(self.group)), self.parametrization)
+        names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
+        return dict.fromkeys(names, tie)
+
+    def _normalizer_settings(self) -> dict[str, Any]:
+        return {
+            "epsilon": self.epsilon,
+            "dtype": self.dtype,
+            "use_bias": False,
+            "use_scale": False,
+        }
+
+    def _rescale(self, x: jax.Array) -> jax.Array:
+        """Multiply a normalized field by the scale and add the offset."""
+        if self.use_scale:
+            x, scale = self._along_fiber("scale", self.scale_init, x)
+            x = x * scale
+        if self.use_bias:
+            x, bias = self._along_fiber("bias", self.bias_init, x)
+            x = x + bias
+        return x
+
+    def _along_fiber(self, name: str, init: Initializer, x: jax.Array):
+        param = self.tied_param(name, init, (x.shape[-1],), self.param_dtype)
+        return promote_dtype(
+            x, kernels.expand(param, self.ties[name]), dtype=self.dtype
+        )
+
+    def _check_field(self, x: jax.Array) -> None:
+        d, size = self.group.dimension, self.group.ambient.order
+        if x.ndim != d + 3 or x.shape[-2] != size:
+            raise ValueError(
+                f"{type(self).__name__} over {self.group!r} takes a field of shape "
+                f"(batch, {d} spatial axes, {size}, channels), got {x.shape}"
+            )
+
+
+class BatchNorm(FiberNorm):
+    """Normalize every channel by its statistics over batch, space and fiber.
+
+    Running statistics, (channels,) each, live in the collection `batch_stats`.
+
+    Attributes:
+      use_running_average: use the running statistics; here or in the call.
+      momentum: of the running statistics.
+      axis_name: device axis over which statistics are pooled, see `jax.pmap`.
+    """
+
+    use_running_average: bool | None = None
+    momentum: float = 0.9
+    axis_name: str | None = None
+
+    _feature_axes: ClassVar[Any] = (-1,)
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, use_running_average: bool | None = None
+    ) -> jax.Array:
+        """Normalize a field (batch, *space, fiber, channels)."""
+        self._check_field(x)
+        normalize = nn.BatchNorm(
+            use_running_average=self.use_running_average,
+            axis=self._feature_axes,
+            momentum=self.momentum,
+            axis_name=self.axis_name,
+            name="statistics",
+            **self._normalizer_settings(),
+        )
+        return self._rescale(normalize(x, use_running_average))
+
+
+class ElementBatchNorm(BatchNorm):
+    """Normalize every channel of every fiber element by itself, as plain networks do.
+
+    Breaks equivariance as soon as the statistics of fiber elements differ, which takes
+    a few training steps. For like-for-like comparison with networks that do so; scale
+    and offset are free, whatever the group.
+    """
+
+    _feature_axes: ClassVar[Any] = (-2, -1)
+
+    @property
+    def ties(self) -> dict[str, Tie]:
+        """Scale and offset are not tied at all."""
+        free = self.group.ambient.subgroups[-1]
+        tie = Tie(fiber_table(free, regular(free)), self.parametrization)
+        return dict.fromkeys(super().ties, tie)
+
+
+class LayerNorm(FiberNorm):
+    """Normalize every point of every sample over its fiber and channels."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalize a field (batch, *space, fiber, channels)."""
+        self._check_field(x)
+        normalize = nn.LayerNorm(reduction_axes=(-2, -1), **self._normalizer_settings())
+        return self._rescale(normalize(x))
+
+
+class RMSNorm(FiberNorm):
+    """Divide every point of every sample by its root mean square over the fiber."""
+
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalize a field (batch, *space, fiber, channels)."""
+        self._check_field(x)
+        settings = self._normalizer_settings()
+        settings.pop("use_bias")
+        return self._rescale(nn.RMSNorm(reduction_axes=(-2, -1), **settings)(x))
+
+
+class GroupNorm(FiberNorm):
+    """Normalize groups of channels of every sample over space and fiber.
+
+    Attributes:
+      num_groups: groups that the channels (not the fiber elements) are split into.
+    """
+
+    num_groups: int = 32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalize a field (batch, *space, fiber, channels)."""
+        self._check_field(x)
+        if x.shape[-1] % self.num_groups:
+            raise ValueError(
+                f"num_groups must divide the {x.shape[-1]} channels, got "
+                f"{self.num_groups}"
+            )
+        normalize = nn.GroupNorm(
+            num_groups=self.num_groups, **self._normalizer_settings()
+        )
+        return self._rescale(normalize(x))

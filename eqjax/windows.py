@@ -1,0 +1,120 @@
+"""Sliding windows: padding, and the symmetries that a strided window keeps.
+
+Along one axis of size n, a window of k taps with dilation d, stride s and padding
+(lo, hi) is centred on the positions d (k - 1) / 2 - lo + s m. A reversal of the axis
+maps this set to itself exactly when the first and the last are as far from the ends:
+
+    s (count - 1) = n - 1 + 2 lo - d (k - 1).
+
+Exchanging axes asks only that both are treated alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jax import lax
+
+from eqjax.groups import Group
+
+Padding = str | int | Sequence[int | tuple[int, int]]
+Pairs = tuple[tuple[int, int], ...]
+
+_PADDINGS = ("SAME", "VALID", "CIRCULAR")
+
+
+def per_axis(value: int | Sequence[int], dimension: int, what: str) -> tuple[int, ...]:
+    """Return one positive integer per spatial axis, repeating a single one."""
+    values = (value,) * dimension if isinstance(value, int) else tuple(value)
+    if len(values) != dimension or any(v < 1 for v in values):
+        raise ValueError(
+            f"{what} must be a positive integer or {dimension} of them, got {value!r}"
+        )
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A sliding window on a grid of given size, with all settings resolved.
+
+    Attributes:
+      size: points per axis of the input grid.
+      taps: taps per axis.
+      strides: stride per axis.
+      dilation: spacing of the taps per axis.
+      padding: (low, high) per axis.
+    """
+
+    size: tuple[int, ...]
+    taps: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: Pairs
+
+    @property
+    def output_size(self) -> tuple[int, ...]:
+        """Points per axis of the output grid."""
+        return tuple(
+            max(0, (n + lo + hi - d * (k - 1) - 1) // s + 1)
+            for n, k, s, d, (lo, hi) in self._axes()
+        )
+
+    def symmetry(self, group: Group) -> Group:
+        """Return the largest subgroup whose action the window commutes with."""
+        axes = tuple(self._axes())
+        reversible = [
+            s * (count - 1) == n - 1 + 2 * lo - d * (k - 1)
+            for count, (n, k, s, d, (lo, _)) in zip(self.output_size, axes, strict=True)
+        ]
+        kept = []
+        for element, matrix in zip(group.elements, group.matrices, strict=True):
+            source = np.argmax(np.abs(matrix), axis=1)
+            if all(
+                axes[i] == axes[j] and (matrix[i, j] > 0 or reversible[i])
+                for i, j in enumerate(source)
+            ):
+                kept.append(element)
+        return group._within(kept)
+
+    def _axes(self):
+        return zip(
+            self.size,
+            self.taps,
+            self.strides,
+            self.dilation,
+            self.padding,
+            strict=True,
+        )
+
+
+def resolve_padding(
+    padding: Padding,
+    size: Sequence[int],
+    taps: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+) -> Pairs:
+    """Return (low, high) per axis for any padding that Flax's layers take.
+
+    Raises:
+      ValueError: an unknown name, or a sequence of the wrong length.
+    """
+    extent = [d * (k - 1) + 1 for k, d in zip(taps, dilation, strict=True)]
+    if isinstance(padding, str):
+        if padding not in _PADDINGS:
+            raise ValueError(
+                f"padding must be one of {', '.join(_PADDINGS)}, an integer, or one "
+                f"integer or (low, high) pair per axis, got {padding!r}"
+            )
+        if padding == "CIRCULAR":
+            return tuple(((e - 1) // 2, e // 2) for e in extent)
+        pads = lax.padtype_to_pads(size, extent, strides, padding)
+        return tuple((int(lo), int(hi)) for lo, hi in pads)
+    entries = [padding] * len(size) if isinstance(padding, int) else list(padding)
+    if len(entries) != len(size):
+        raise ValueError(
+            f"padding needs one entry for each of {len(size)} axes, got {padding!r}"
+        )
+    return tuple((e, e) if isinstance(e, int) else (e[0], e[1]) for e in entries)

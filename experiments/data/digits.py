@@ -1,0 +1,106 @@
+"""12,000 embedded MNIST digits as three tasks of known symmetry."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+Task = Literal["upright", "quarter", "rotated"]
+TASKS = ("upright", "quarter", "rotated")
+FILE = Path(__file__).with_name("digits.npz")
+SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"
+VALIDATION = 2_000
+
+
+class Split(NamedTuple):
+    """Images (n, 28, 28, 1), float32 and normalized, and labels (n,), int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Dataset(NamedTuple):
+    """The parts of a task: 8,000 training, 2,000 validation and 2,000 test digits.
+
+    The test digits come from MNIST's test set, the others from its training set.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+def load(task: Task, *, seed: int = 0) -> Dataset:
+    """Return one of the tasks.
+
+    Args:
+      task: "upright" as they are, "quarter" turned by random right angles (exactly),
+        "rotated" turned by any angle about the centre (bilinear, zeros outside).
+      seed: of the turns.
+
+    Returns:
+      The three splits, normalized by mean and deviation of the training images.
+
+    Raises:
+      ValueError: no such task, or the data file is damaged.
+      FileNotFoundError: the data file is missing.
+    """
+    if task not in TASKS:
+        near = difflib.get_close_matches(task, TASKS, n=1, cutoff=0)[0]
+        raise ValueError(
+            f"task must be one of {', '.join(TASKS)}, got {task!r}; nearest: {near!r}"
+        )
+    images, labels = _read()
+    turned = _turn(images.astype(np.float32) / 255, task, np.random.default_rng(seed))
+    end_test = len(images)
+    begin_test = end_test - 2_000
+    begin_validation = begin_test - VALIDATION
+    train = turned[:begin_validation]
+    normalized = ((turned - train.mean()) / train.std())[..., None]
+
+    def split(begin: int, end: int) -> Split:
+        part = slice(begin, end)
+        return Split(normalized[part], labels[part].astype(np.int32))
+
+    return Dataset(
+        split(0, begin_validation),
+        split(begin_validation, begin_test),
+        split(begin_test, end_test),
+    )
+
+
+def _read() -> tuple[np.ndarray, np.ndarray]:
+    if not FILE.exists():
+        raise FileNotFoundError(f"the embedded digits are missing: {FILE}")
+    found = hashlib.sha256(FILE.read_bytes()).hexdigest()
+    if found != SHA256:
+        raise ValueError(
+            f"{FILE} is damaged: expected sha256 {SHA256}, found {found}; "
+            "check it out anew"
+        )
+    try:
+        with np.load(FILE) as data:
+            return data["images"], data["labels"]
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{FILE} is no archive of images and labels") from error
+
+
+def _turn(images: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
+    if task == "upright":
+        return images
+    if task == "quarter":
+        turns = rng.integers(4, size=len(images))
+        return np.stack([np.rot90(x, k) for x, k in zip(images, turns, strict=True)])
+    angles = rng.uniform(0, 360, size=len(images))
+    return np.stack(
+        [
+            ndimage.rotate(x, angle, reshape=False, order=1)
+            for x, angle in zip(images, angles, strict=True)
+        ]
+    )

@@ -1,0 +1,323 @@
+"""Evolve which symmetry each layer of a network has, on handwritten digits.
+
+python -m experiments.evolve [--data rotated] [--groups D4 C4 C1] ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import optax
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+import eqjax as eq
+from eqjax.evolution import SELECTIONS, Evolution, pareto_front
+from experiments import runs
+from experiments.data import digits
+from experiments.pictures import draw_search
+from experiments.runs import Checkpoint
+from experiments.search import Search
+
+OPTIMIZERS = {
+    "adam": optax.adam,
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Evolve which symmetry each layer of a network has, on handwritten digits."""
+
+    data: digits.Task = "rotated"
+    """Digits as they are, turned by right angles, or turned by any angle."""
+    groups: tuple[str, ...] = ("D4", "C4", "D2", "C2", "D1", "C1")
+    """Subgroups of D4 that layers may have; the search starts from the largest."""
+    generations: int = 5
+    """Generations after the first training."""
+    population: int = 4
+    """Members kept after every generation."""
+    children: int = 3
+    """Children per member and generation, the unchanged copy among them."""
+    selection: Literal["pareto", "two_fronts", "unique", "top", "random"] = "pareto"
+    """Which children survive."""
+    preset: Literal["exact", "paper"] = "exact"
+    """Network with exact symmetry, or as the paper's authors have it."""
+    features: tuple[int, ...] = (2, 4, 4, 8)
+    """Channels per group element of every convolution."""
+    kernel_size: int = 5
+    """Taps per axis of every convolution."""
+    pool_after: tuple[int, ...] = (1, 2, 3)
+    """Numbers of the convolutions, from 1, that a pooling follows."""
+    head_features: int = 32
+    """Width of the hidden layer of the head."""
+    optimizer: Literal["adam", "sgd", "momentum"] = "adam"
+    """Optimizer of every training."""
+    learning_rate: float = 0.005
+    """Its learning rate, the largest one under a schedule."""
+    schedule: Literal["restart", "constant"] = "restart"
+    """Anneal the rate within every generation, or keep it."""
+    batch_size: int = 32
+    """Samples per training step."""
+    first_epochs: float = 2.0
+    """Passes over the training digits before the first generation."""
+    epochs: float = 0.5
+    """Passes over the training digits per child."""
+    seed: int = 0
+    """Of weights, batches and selection."""
+    name: str | None = None
+    """Folder under runs/; made up if not given."""
+    resume: bool = False
+    """Go on with the run --name from its last complete generation."""
+
+    def __post_init__(self) -> None:
+        """Reject values that no search can run with."""
+        for name in ("population", "children", "batch_size", "kernel_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1")
+        for name in ("learning_rate", "epochs", "first_epochs"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name} must be positive")
+        if self.generations < 0:
+            raise ValueError("--generations must be at least 0")
+        if not self.features or min(self.features) < 1:
+            raise ValueError("--features needs one positive number per convolution")
+        if self.resume and self.name is None:
+            raise ValueError("--resume needs the --name of a run")
+
+
+def make_search(config: Config, dataset: digits.Dataset) -> Search:
+    """Return the search that a configuration describes."""
+    settings: dict[str, Any] = {
+        "features": config.features,
+        "kernel_size": config.kernel_size,
+        "pool_after": config.pool_after,
+        "head_features": config.head_features,
+    }
+    preset = {"exact": eq.exact, "paper": eq.paper}[config.preset]
+    per_epoch = len(dataset.train.labels) / config.batch_size
+    first_steps = max(1, round(config.first_epochs * per_epoch))
+    steps = max(1, round(config.epochs * per_epoch))
+    rate: float | optax.Schedule = config.learning_rate
+    if config.schedule == "restart":
+        rate = restarting_schedule(
+            config.learning_rate, [first_steps] + [steps] * config.generations
+        )
+    return Search(
+        evolution=Evolution(
+            population_size=config.population,
+            select=SELECTIONS[config.selection],
+            candidates=candidate_groups(config),
+            children=config.children,
+        ),
+        make_model=lambda architecture: preset(architecture, **settings),
+        optimizer=OPTIMIZERS[config.optimizer](rate),
+        data=dataset,
+        batch_size=config.batch_size,
+        first_steps=first_steps,
+        steps=steps,
+        seed=config.seed,
+    )
+
+
+def restarting_schedule(peak: float, lengths: Sequence[int]) -> optax.Schedule:
+    """Return a cosine decay to zero, after a short warm-up, in every generation.
+
+    Scores are taken at the end of a generation, where the weights have settled and the
+    running statistics of the norms have caught up with them.
+    """
+    cycles = [
+        {
+            "init_value": 0.1 * peak,
+            "peak_value": peak,
+            "warmup_steps": steps // 10,
+            "decay_steps": steps,
+            "end_value": 0.0,
+        }
+        for steps in lengths
+    ]
+    return optax.sgdr_schedule(cycles)
+
+
+def candidate_groups(config: Config) -> tuple[eq.Group, ...]:
+    """Return the groups that layers may have, the one to start from first."""
+    if not config.groups:
+        raise ValueError("--groups needs at least one group")
+    D4 = eq.dihedral(4)
+    groups = sorted({D4.subgroup(n) for n in config.groups}, key=D4.subgroups.index)
+    if not all(group <= groups[0] for group in groups):
+        raise ValueError(
+            f"--groups must hold one that contains all others, got "
+            f"{', '.join(config.groups)}; add {groups[0].join(*groups).name}"
+        )
+    return tuple(groups)
+
+
+def first_architecture(config: Config) -> eq.Architecture:
+    """Return the most symmetric architecture, where the search starts."""
+    head = "invariant" if config.preset == "exact" else "dense"
+    layers = eq.EquivariantCNN.searchable_layers(config.features, head)
+    return eq.Architecture.uniform(candidate_groups(config)[0], layers)
+
+
+def evolve(config: Config, folder: Path, console: Console) -> dict[str, Any]:
+    """Run, or go on with, the search of a folder and return its result."""
+    search = make_search(config, digits.load(config.data))
+    saved, metrics = folder / "checkpoint.msgpack", folder / "metrics.jsonl"
+    if saved.exists():
+        point = runs.load_checkpoint(saved, eq.dihedral(4), search.template)
+    else:
+        point = search.start(first_architecture(config))
+    records = runs.read_lines(metrics, before=point.state.generation)
+    with _progress(console) as progress:
+        bar = progress.add_task("", total=None)
+        while point.state.generation <= config.generations:
+            begin = time.perf_counter()
+            label = f"generation {point.state.generation}/{config.generations}"
+
+            def show(done: int, total: int, label: str = label) -> None:
+                progress.update(bar, completed=done, total=total, description=label)
+
+            point, record = search.generation(point, show)
+            runs.append_line(metrics, record)
+            runs.save_checkpoint(saved, point)
+            records.append(record)
+            seconds = time.perf_counter() - begin
+            runs.append_line(
+                folder / "timing.jsonl",
+                {"generation": record["generation"], "seconds": round(seconds, 2)},
+            )
+            console.print(f"{label}: {_summary(point, record)} ({seconds:.0f} s)")
+    front = test_front(search, point)
+    result = {"front": front, "diverged": point.state.diverged}
+    runs.write_json(folder / "result.json", result)
+    draw_search(folder / "search.png", records, front)
+    return result
+
+
+def test_front(search: Search, point: Checkpoint) -> list[dict[str, Any]]:
+    """Evaluate the Pareto front of the last population once on the test digits."""
+    state, rows = point.state, []
+    for i in pareto_front(state.scores):
+        model = search.make_model(state.population[i])
+        measured = search.evaluate(point.members[i], model, search.data.test)
+        rows.append(
+            {
+                "groups": list(state.population[i].names),
+                "parameters": state.scores[i].parameters,
+                "validation_error": state.scores[i].error,
+                "test_error": float(measured.error),
+            }
+        )
+    return rows
+
+
+def _summary(point: Checkpoint, record: dict[str, Any]) -> str:
+    if not point.state.scores:
+        return f"all {len(record['children'])} children diverged"
+    best = min(range(len(point.state.scores)), key=lambda i: point.state.scores[i])
+    score = point.state.scores[best]
+    text = (
+        f"best validation error {100 * score.error:.2f} % with "
+        f"{score.parameters:,} parameters, {point.state.population[best]}; "
+        f"{len(record['children'])} children"
+    )
+    diverged = record["diverged"]
+    return text + (f", {diverged} diverged" if diverged else "")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("children"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _print_front(console: Console, front: list[dict[str, Any]]) -> None:
+    table = Table(title="Pareto front of the last population")
+    table.add_column("groups, input to output")
+    for column in ("parameters", "validation error", "test error"):
+        table.add_column(column, justify="right")
+    for row in front:
+        table.add_row(
+            " ".join(row["groups"]),
+            f"{row['parameters']:,}",
+            f"{100 * row['validation_error']:.2f} %",
+            f"{100 * row['test_error']:.2f} %",
+        )
+    console.print(table)
+
+
+def _environment() -> dict[str, str]:
+    packages = {name: version(name) for name in ("eqjax", "jax", "flax", "optax")}
+    device = jax.devices()[0]
+    return {"python": platform.python_version(), **packages, "device": str(device)}
+
+
+def _open_run(config: Config) -> tuple[Config, Path]:
+    """Return the run's configuration and folder, both old where it resumes."""
+    if not config.resume:
+        candidate_groups(config)
+        default = f"evolve-{config.data}-{config.seed}"
+        folder = runs.new_folder(config.name, default)
+        saved = {**dataclasses.asdict(config), "name": folder.name, "resume": False}
+        environment = _environment()
+        runs.write_json(
+            folder / "config.json", {"config": saved, "environment": environment}
+        )
+        return config, folder
+    folder = runs.named_folder(str(config.name))
+    if not (folder / "config.json").exists():
+        known = sorted(p.parent.name for p in runs.ROOT.glob("*/config.json"))
+        raise ValueError(
+            f"there is no run {config.name!r}; known: {', '.join(known) or 'none'}"
+        )
+    values = json.loads((folder / "config.json").read_text())["config"]
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Config(**values), folder
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run from the command line."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    try:
+        config = tyro.cli(Config, args=arguments, description=__doc__)
+        config, folder = _open_run(config)
+    except (ValueError, FileNotFoundError) as error:
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+    console.print(f"writing to {folder}")
+    try:
+        result = evolve(config, folder, console)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; go on with: --name {folder.name} --resume")
+        raise SystemExit(130) from None
+    _print_front(console, result["front"])
+    console.print(f"picture: {folder / 'search.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Pictures of a search."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+import eqjax as eq
+
+
+def draw_search(
+    path: Path, records: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]]
+) -> None:
+    """Draw the front, and which group each layer has over the generations.
+
+    Args:
+      path: of the picture.
+      records: one per generation, as in the metrics.
+      front: the final members, as in the result.
+    """
+    layers = len(records[0]["children"][0]["groups"])
+    figure = Figure(figsize=(11, 1.2 + 0.75 * max(layers, 4)), layout="constrained")
+    halves = figure.add_gridspec(1, 2, width_ratios=(1.1, 1))
+    left = figure.add_subfigure(halves[0])
+    right = figure.add_subfigure(halves[1])
+    _draw_front(left.subplots(), records, front)
+    rows = right.subplots(layers, 1, sharex=True, squeeze=False)
+    _draw_groups(list(rows[:, 0]), records)
+    right.suptitle("share of the population per layer's group", fontsize="medium")
+    figure.savefig(path, dpi=130)
+
+
+def _draw_front(axes: Axes, records, front) -> None:
+    children = [
+        (child["parameters"], 100 * child["validation_error"], record["generation"])
+        for record in records
+        for child in record["children"]
+        if child["validation_error"] is not None
+    ]
+    parameters, errors, generations = np.array(children).T
+    points = axes.scatter(
+        parameters, errors, c=generations, cmap="viridis", s=14, alpha=0.7
+    )
+    axes.figure.colorbar(points, ax=axes, label="generation")
+    ordered = sorted(front, key=lambda member: member["parameters"])
+    axes.plot(
+        [m["parameters"] for m in ordered],
+        [100 * m["validation_error"] for m in ordered],
+        "o-",
+        color="crimson",
+        markerfacecolor="none",
+        markersize=9,
+        label="front, validation",
+    )
+    axes.plot(
+        [m["parameters"] for m in ordered],
+        [100 * m["test_error"] for m in ordered],
+        "x",
+        color="black",
+        markersize=7,
+        label="front, test",
+    )
+    axes.set(xlabel="parameters", ylabel="error (%)", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize="x-small")
+    axes.legend()
+
+
+def _draw_groups(all_axes: Sequence[Axes], records) -> None:
+    population = [
+        [child["groups"] for child in record["children"] if child["kept"] is not None]
+        for record in records
+    ]
+    used = {name for members in population for groups in members for name in groups}
+    names = [group.name for group in eq.dihedral(4).subgroups if group.name in used]
+    colors = mpl.color_sequences["tab10"]
+    generations = np.arange(len(records))
+    for layer, axes in enumerate(all_axes):
+        bottom = np.zeros(len(records))
+        for name, color in zip(names, colors, strict=False):
+            counts = [Counter(g[layer] for g in members) for members in population]
+            share = np.array([c[name] / max(1, c.total()) for c in counts])
+            axes.bar(generations, share, 0.9, bottom, color=color, label=name)
+            bottom += share
+        axes.set(ylim=(0, 1), yticks=[])
+        label = "head" if layer == len(all_axes) - 1 else f"layer {layer + 1}"
+        axes.set_ylabel(label, rotation=0, ha="right", va="center")
+    all_axes[-1].set(xlabel="generation", xlim=(-0.6, len(records) - 0.4))
+    all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    all_axes[0].legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=len(names),
+        frameon=False,
+        fontsize="small",
+    )

@@ -1,0 +1,132 @@
+"""The folder of a run: configuration, metrics as JSON lines, checkpoint, result.
+
+A checkpoint holds a whole generation and replaces the one before in a single step, so
+that a run which is killed at any moment goes on from the last complete generation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import serialization
+
+import eqjax as eq
+from eqjax.evolution import Score, State
+from eqjax.training import TrainState
+
+ROOT = Path("runs")
+
+
+def new_folder(name: str | None, default: str) -> Path:
+    """Create the folder of a new run.
+
+    Args:
+      name: as the user wants it; must not exist yet.
+      default: used where no name is given, numbered if it exists.
+
+    Raises:
+      ValueError: the name is taken or no plain name.
+    """
+    if name is None:
+        names = [default, *(f"{default}-{i}" for i in range(2, 10_000))]
+        folder = next(ROOT / n for n in names if not (ROOT / n).exists())
+    else:
+        folder = named_folder(name)
+        if folder.exists():
+            raise ValueError(
+                f"{folder} exists; go on with it by --resume, or choose another --name"
+            )
+    folder.mkdir(parents=True)
+    return folder
+
+
+def named_folder(name: str) -> Path:
+    """Return the folder of a run by its name."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"a run's name is a plain folder name, got {name!r}")
+    return ROOT / name
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_lines(path: Path, *, before: int) -> list[dict[str, Any]]:
+    """Read the records of the first generations and cut the file behind them.
+
+    A run that was killed may have written a line, or part of one, for a generation
+    whose checkpoint it never reached.
+    """
+    lines = path.read_text().splitlines()[:before] if path.exists() else []
+    write_atomically(path, "".join(line + "\n" for line in lines))
+    return [json.loads(line) for line in lines]
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The search after a generation, and the trained state of every member."""
+
+    state: State
+    members: tuple[TrainState, ...]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all."""
+    state = checkpoint.state
+    tree = {
+        "generation": state.generation,
+        "diverged": state.diverged,
+        "population": [list(a.names) for a in state.population],
+        "scores": [[float(s.error), int(s.parameters)] for s in state.scores],
+        "members": [
+            serialization.to_state_dict(jax.device_get(m)) for m in checkpoint.members
+        ],
+    }
+    write_atomically(path, serialization.msgpack_serialize(tree))
+
+
+def load_checkpoint(path: Path, ambient: eq.Group, templates) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+      path: of the file.
+      ambient: group that the saved names are subgroups of.
+      templates: architecture -> TrainState of the right structure (abstract will do).
+    """
+    tree = serialization.msgpack_restore(path.read_bytes())
+    population = tuple(_architectures(ambient, tree["population"]))
+    members = tuple(
+        serialization.from_state_dict(templates(architecture), saved)
+        for architecture, saved in zip(population, tree["members"], strict=True)
+    )
+    scores = tuple(Score(error, count) for error, count in tree["scores"])
+    state = State(tree["generation"], population, scores, tree["diverged"])
+    return Checkpoint(state, members)
+
+
+def _architectures(ambient: eq.Group, saved: Sequence[Sequence[str]]):
+    return (eq.Architecture.parse(ambient, names) for names in saved)

@@ -1,0 +1,165 @@
+"""Every layer that is tied to a group, each in a small setting, by name.
+
+A new layer is one line here and must obey every law of test_layers and test_morphism.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import eqjax as eq
+
+RANDOM = nn.initializers.normal(1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layer as a function of its group, and the shape of its input.
+
+    Attributes:
+      make: group -> module, with every initializer random.
+      ambient: group of the fiber.
+      space: points per axis of the input.
+      channels: channels of the input.
+      lifts: takes an image without fiber axis.
+      fiber_out: fiber of the output; None where the output has no fiber axis.
+    """
+
+    make: Callable[[eq.Group], nn.Module]
+    ambient: eq.Group
+    space: tuple[int, ...]
+    channels: int = 2
+    lifts: bool = False
+    fiber_out: eq.Fiber | None = None
+
+    def input(self, batch=2, dtype=np.float64):
+        rng = np.random.default_rng(0)
+        fiber = () if self.lifts else (self.ambient.order,)
+        shape = (batch, *self.space, *fiber, self.channels)
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    def variables(self, group, dtype=np.float64):
+        """Random variables, statistics included."""
+        model = self.make(group)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), self.input(dtype=dtype))
+        rng = np.random.default_rng(1)
+        return jax.tree.map(
+            lambda v: jnp.asarray(rng.uniform(0.5, 1.5, size=v.shape), dtype), shapes
+        )
+
+
+def conv(make, *args, **settings):
+    """Set every parameter at random, in the precision of the laws."""
+    return partial(make, *args, param_dtype=jnp.float64, bias_init=RANDOM, **settings)
+
+
+D4 = eq.dihedral(4)
+FLIP = eq.flip()
+MIRROR = D4.subgroup("D1")
+
+
+def plane(make, space, **settings):
+    settings.setdefault("fiber_out", eq.regular(D4))
+    return Case(lambda H: make(group=H), D4, space, **settings)
+
+
+def line(make, space, **settings):
+    settings.setdefault("fiber_out", eq.regular(FLIP))
+    return Case(lambda H: make(group=H), FLIP, space, **settings)
+
+
+PLANE = {
+    "lift 3x3": plane(conv(eq.LiftingConv, 2, 3), (4, 4), lifts=True),
+    "lift 2x2 VALID": plane(
+        conv(eq.LiftingConv, 2, 2, padding="VALID"), (4, 4), lifts=True
+    ),
+    "conv 3x3": plane(conv(eq.GroupConv, 3, 3), (4, 4)),
+    "conv 1x1": plane(conv(eq.GroupConv, 3, 1), (3, 3)),
+    "conv 3x3 without bias": plane(conv(eq.GroupConv, 3, 3, use_bias=False), (4, 4)),
+    "conv 5x5 padding 1": plane(conv(eq.GroupConv, 1, (5, 5), padding=1), (4, 4)),
+    "conv circular": plane(conv(eq.GroupConv, 2, 3, padding="CIRCULAR"), (4, 4)),
+    "conv dilated": plane(conv(eq.GroupConv, 2, 3, kernel_dilation=2), (5, 5)),
+    "conv strided on odd": plane(
+        conv(eq.GroupConv, 2, 3, strides=2, padding=((1, 1), (1, 1))), (5, 5)
+    ),
+    "conv 2x2 strided on even": plane(
+        conv(eq.GroupConv, 2, 2, strides=2, padding="VALID"), (6, 6)
+    ),
+    "conv 4x4 strided on even": plane(
+        conv(eq.GroupConv, 1, 4, strides=2, padding=[1, 1]), (6, 6)
+    ),
+    "conv depthwise": plane(conv(eq.GroupConv, 4, 3, feature_group_count=2), (4, 4)),
+    "conv orthonormal": plane(
+        conv(eq.GroupConv, 2, 3, parametrization="orthonormal"), (4, 4)
+    ),
+    "conv to quotient": plane(
+        conv(eq.GroupConv, 2, 3, fiber_out=eq.quotient(MIRROR)),
+        (4, 4),
+        fiber_out=eq.quotient(MIRROR),
+    ),
+    "transposed 2x2": plane(
+        conv(eq.GroupConvTranspose, 2, 2, strides=2, padding="VALID"), (3, 3)
+    ),
+    "transposed 4x4 SAME": plane(conv(eq.GroupConvTranspose, 2, 4, strides=2), (3, 3)),
+    "transposed 3x3 cut": plane(
+        conv(eq.GroupConvTranspose, 2, 3, strides=2, padding=1), (3, 3)
+    ),
+    "head": plane(conv(eq.InvariantHead, 3), (3, 3), fiber_out=None),
+    "batch norm": plane(
+        conv(eq.BatchNorm, use_running_average=True, scale_init=RANDOM), (3, 3)
+    ),
+    "batch norm in training": plane(
+        conv(eq.BatchNorm, use_running_average=False, scale_init=RANDOM), (3, 3)
+    ),
+    "layer norm": plane(conv(eq.LayerNorm, scale_init=RANDOM), (3, 3)),
+    "RMS norm": plane(conv(eq.RMSNorm, scale_init=RANDOM), (3, 3)),
+    "group norm": plane(conv(eq.GroupNorm, num_groups=2, scale_init=RANDOM), (3, 3)),
+    "norm orthonormal": plane(
+        conv(
+            eq.BatchNorm,
+            use_running_average=True,
+            scale_init=RANDOM,
+            parametrization="orthonormal",
+        ),
+        (3, 3),
+    ),
+}
+
+LINE = {
+    "lift 3": line(conv(eq.LiftingConv, 2, 3), (5,), lifts=True),
+    "conv 4 padded": line(conv(eq.GroupConv, 2, 4, strides=2, padding=1), (6,)),
+    "conv dilated": line(conv(eq.GroupConv, 2, 3, kernel_dilation=2), (5,)),
+    "transposed 3": line(
+        conv(eq.GroupConvTranspose, 2, 3, strides=2, padding="VALID"), (3,)
+    ),
+    "batch norm": line(
+        conv(eq.BatchNorm, use_running_average=True, scale_init=RANDOM), (3,)
+    ),
+    "head": line(conv(eq.InvariantHead, 2), (3,), fiber_out=None),
+}
+
+
+def volume(ambient):
+    """Layers over a group of the cube."""
+    regular = eq.regular(ambient)
+
+    def case(make, space, **settings):
+        settings.setdefault("fiber_out", regular)
+        return Case(lambda H: make(group=H), ambient, space, channels=1, **settings)
+
+    return {
+        "lift 3x3x3": case(conv(eq.LiftingConv, 1, 3), (3, 3, 3), lifts=True),
+        "conv 2x2x2": case(conv(eq.GroupConv, 1, 2, padding="VALID"), (3, 3, 3)),
+        "conv 3x3x3 strided": case(
+            conv(eq.GroupConv, 1, 3, strides=2, padding=1), (3, 3, 3)
+        ),
+        "batch norm": case(
+            conv(eq.BatchNorm, use_running_average=True, scale_init=RANDOM), (2, 2, 2)
+        ),
+        "head": case(conv(eq.InvariantHead, 2), (2, 2, 2), fiber_out=None),
+    }
