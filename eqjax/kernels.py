@@ -56,14 +56,14 @@ class Tie:
         return 1 / np.sqrt(self.table.size)
 
 
-def expand(kernel: Float[Array, "orbits *rest"], tie: Tie) -> Float[Array, "..."]:
+def expand(kernel: Float[Array, "orbits ..."], tie: Tie) -> Float[Array, "..."]:
     """Return the full array K of shape (*table.shape, *rest) for a tied parameter."""
     if tie.parametrization == "orthonormal":
         kernel = kernel * _per_orbit(tie.unit, kernel)
     return kernel[tie.table.index]
 
 
-def collapse(full: Float[Array, "..."], tie: Tie) -> Float[Array, "orbits *rest"]:
+def collapse(full: Float[Array, "..."], tie: Tie) -> Float[Array, "orbits ..."]:
     """Return the parameter whose full array is the orbit average of K.
 
     The average is taken as the representative plus the mean deviation from it, so that

@@ -102,10 +102,13 @@ def tied_model(model: nn.Module, inputs: Any) -> TiedModel:
         jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
         for x in arguments
     )
-    return _trace(model, abstract)
+    try:
+        hash((model, abstract))
+    except TypeError:  # a list or a dict among the model's fields
+        return _trace(model, abstract)
+    return _trace_once(model, abstract)
 
 
-@functools.lru_cache(maxsize=1024)
 def _trace(model: nn.Module, arguments: tuple) -> TiedModel:
     layers: dict[Path, TiedModule] = {}
     ties: dict[Path, Tie] = {}
@@ -133,6 +136,9 @@ def _trace(model: nn.Module, arguments: tuple) -> TiedModel:
     shapes = flatten_dict(flax.core.unfreeze(variables))
     stacked = {path: len(shapes[path].shape) - ranks[path] for path in ties}
     return TiedModel(shapes, layers, ties, stacked)
+
+
+_trace_once = functools.lru_cache(maxsize=1024)(_trace)
 
 
 def check_shape(path: Path, leaf: Any, expected: Any) -> None:

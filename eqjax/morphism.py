@@ -116,6 +116,7 @@ def morph(
     """
     plan = match(source, target, inputs)
     flat = flatten_dict(flax.core.unfreeze(dict(variables)))
+    flat = jax.tree.map(jnp.asarray, flat)
     new = {}
     for path, shape in plan.source.shapes.items():
         if path not in flat:
@@ -170,7 +171,7 @@ def morph_optimizer(
                 f"cannot carry {jax.tree_util.keystr(keys)} to another group: only "
                 f"{', '.join(sorted(_MOMENTS))} of optax states have a known meaning"
             )
-        new.append(_carry(leaf, moves[owner], weight))
+        new.append(_carry(jnp.asarray(leaf), moves[owner], weight))
     return jax.tree_util.tree_unflatten(structure, new)
 
 
@@ -258,9 +259,10 @@ def _under_stacked_axes(fn: Callable, move: Move) -> Callable:
 
 def _growth(move: Move, weight: Weight) -> float:
     """Return by how much one unit is worth more after a move, mean over the orbits."""
-    unit = jnp.ones(move.source.table.num_orbits)
     flat = dataclasses.replace(move, stacked=0)
-    return float(jnp.mean(1 / _carry(unit, flat, weight)))
+    with jax.ensure_compile_time_eval():  # a number even while `morph` is traced
+        unit = jnp.ones(move.source.table.num_orbits)
+        return float(jnp.mean(1 / _carry(unit, flat, weight)))
 
 
 def _owner(keys: tuple, moves: Mapping[Path, Move]) -> tuple[Path | None, str]:

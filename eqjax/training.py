@@ -43,7 +43,10 @@ class Metrics(NamedTuple):
 
 
 def init_state(
-    key: Array, model: nn.Module, optimizer: optax.GradientTransformation, x: Array
+    key: Array,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    x: np.ndarray | Array,
 ) -> TrainState:
     """Return the state of an untrained model for inputs like x."""
     variables = jax.jit(model.init)(key, x)
@@ -149,7 +152,7 @@ def _evaluate_batch(variables, x, y, *, model: nn.Module) -> Metrics:
 def evaluate(
     variables: Mapping[str, Any],
     x: Float[np.ndarray | Array, "samples ..."],
-    y: Int[np.ndarray | Array, " samples"],
+    y: Int[np.ndarray | Array, " labels"],
     *,
     model: nn.Module,
     batch_size: int = 500,

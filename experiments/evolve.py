@@ -51,7 +51,7 @@ class Config:
     """Digits as they are, turned by right angles, or turned by any angle."""
     groups: tuple[str, ...] = ("D4", "C4", "D2", "C2", "D1", "C1")
     """Subgroups of D4 that layers may have; the search starts from the largest."""
-    generations: int = 5
+    generations: int = 4
     """Generations after the first training."""
     population: int = 4
     """Members kept after every generation."""
@@ -92,10 +92,10 @@ class Config:
         """Reject values that no search can run with."""
         for name in ("population", "children", "batch_size", "kernel_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1")
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         for name in ("learning_rate", "epochs", "first_epochs"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"--{name} must be positive")
+                raise ValueError(f"--{name.replace('_', '-')} must be positive")
         if self.generations < 0:
             raise ValueError("--generations must be at least 0")
         if not self.features or min(self.features) < 1:

@@ -45,7 +45,7 @@ def _draw_front(axes: Axes, records, front) -> None:
         for child in record["children"]
         if child["validation_error"] is not None
     ]
-    parameters, errors, generations = np.array(children).T
+    parameters, errors, generations = np.array(children).reshape(-1, 3).T
     points = axes.scatter(
         parameters, errors, c=generations, cmap="viridis", s=14, alpha=0.7
     )
@@ -68,7 +68,9 @@ def _draw_front(axes: Axes, records, front) -> None:
         markersize=7,
         label="front, test",
     )
-    axes.set(xlabel="parameters", ylabel="error (%)", xscale="log", yscale="log")
+    axes.set(xlabel="parameters", ylabel="error (%)")
+    if children:
+        axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("{x:g}")
@@ -97,10 +99,11 @@ def _draw_groups(all_axes: Sequence[Axes], records) -> None:
         axes.set_ylabel(label, rotation=0, ha="right", va="center")
     all_axes[-1].set(xlabel="generation", xlim=(-0.6, len(records) - 0.4))
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    all_axes[0].legend(
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=len(names),
-        frameon=False,
-        fontsize="small",
-    )
+    if names:
+        all_axes[0].legend(
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=len(names),
+            frameon=False,
+            fontsize="small",
+        )

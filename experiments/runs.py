@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import serialization
 
 import eqjax as eq
@@ -120,7 +121,9 @@ def load_checkpoint(path: Path, ambient: eq.Group, templates) -> Checkpoint:
     tree = serialization.msgpack_restore(path.read_bytes())
     population = tuple(_architectures(ambient, tree["population"]))
     members = tuple(
-        serialization.from_state_dict(templates(architecture), saved)
+        jax.tree.map(
+            jnp.asarray, serialization.from_state_dict(templates(architecture), saved)
+        )
         for architecture, saved in zip(population, tree["members"], strict=True)
     )
     scores = tuple(Score(error, count) for error, count in tree["scores"])

@@ -1,0 +1,76 @@
+"""What eqjax costs before anything is trained: import time and tables.
+
+    python -m benchmarks.overhead [--quick] [--json FILE]
+
+Prints a table and, as its last line, the ratios as one JSON object.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import eqjax as eq
+from benchmarks.report import arguments, finish
+from eqjax import orbits
+
+
+def import_seconds(module: str, repeats: int) -> list[float]:
+    """Return the seconds that fresh interpreters take to import modules."""
+    code = f"import time; t = time.perf_counter(); import {module}; "
+    code += "print(time.perf_counter() - t)"
+    command = [sys.executable, "-c", code]
+    return [
+        float(
+            subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        )
+        for _ in range(repeats)
+    ]
+
+
+def table_seconds(make_group: Callable[[], eq.Group], taps: tuple[int, ...]) -> float:
+    """Return the seconds to build a group, its lattice and a regular kernel's table."""
+    orbits.kernel_table.cache_clear()
+    begin = time.perf_counter()
+    group = make_group()
+    regular = eq.regular(group)
+    orbits.kernel_table(group, taps, regular, regular)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measure and print."""
+    options = arguments(__doc__)
+    repeats = 3 if options.quick else 15
+    ours, theirs = [], []
+    for _ in range(repeats):  # in turns, so that a busy machine slows both
+        theirs += import_seconds("flax.linen, optax", 1)
+        ours += import_seconds("eqjax", 1)
+    tables = {
+        "D4 5x5": (eq.dihedral, (4,), (5, 5)),
+        "Oh 3x3x3": (eq.full_octahedral, (), (3, 3, 3)),
+    }
+    rows = {
+        "import flax.linen, optax (s)": statistics.median(theirs),
+        "import eqjax (s)": statistics.median(ours),
+    }
+    for name, (make, parameters, taps) in tables.items():
+        seconds = [
+            table_seconds(lambda m=make, p=parameters: m(*p), taps)
+            for _ in range(repeats)
+        ]
+        rows[f"tables {name} (s)"] = statistics.median(seconds)
+    ratios = {
+        "import_over_flax_and_optax": rows["import eqjax (s)"]
+        / rows["import flax.linen, optax (s)"],
+        "d4_tables_seconds": rows["tables D4 5x5 (s)"],
+        "cube_tables_seconds": rows["tables Oh 3x3x3 (s)"],
+    }
+    finish(options, rows, ratios)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What all benchmarks share: options, a table, and JSON with where it was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Parse --quick and --json."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="end within a minute")
+    parser.add_argument("--json", type=Path, help="write the result here, too")
+    return parser.parse_args()
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and device, and how to run this again."""
+    packages = ("eqjax", "jax", "jaxlib", "flax", "optax", "numpy")
+    module = getattr(sys.modules["__main__"].__spec__, "name", "?")
+    return {
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+    }
+
+
+def finish(
+    options: argparse.Namespace, rows: dict[str, float], ratios: dict[str, float]
+) -> None:
+    """Print a table and the ratios as the last line, and write both as JSON."""
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value:10.4g}")
+    if options.json:
+        result = {"environment": environment(), "rows": rows, "ratios": ratios}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(ratios))

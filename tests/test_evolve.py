@@ -1,0 +1,194 @@
+"""The command line from end to end, on a few digits and a tiny network."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import eqjax as eq
+from eqjax import training
+from experiments import evolve, runs
+from experiments.data import digits
+
+ROOT = Path(__file__).parents[1]
+D4 = eq.dihedral(4)
+TINY = (
+    "--generations 2 --population 2 --children 2 --features 1 1 --kernel-size 3 "
+    "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05"
+).split()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Run in an empty directory, on a part of the digits."""
+    monkeypatch.chdir(tmp_path)
+    whole = digits.load("quarter")
+    few = digits.Dataset(*(digits.Split(*(a[:200] for a in s)) for s in whole))
+    monkeypatch.setattr(digits, "load", lambda task: few)
+    return tmp_path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
+    for name in ("one", "two"):
+        evolve.main([*TINY, "--name", name])
+    printed = capsys.readouterr().out
+    assert printed.count("generation 2/2: best validation error") == 2
+    assert "test error" in printed
+    one, two = folder / "runs/one", folder / "runs/two"
+    assert {p.name for p in one.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "checkpoint.msgpack",
+        "result.json",
+        "search.png",
+    }
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    records = read(one / "metrics.jsonl")
+    assert [r["generation"] for r in records] == [0, 1, 2]
+    assert [c["groups"] for c in records[0]["children"]] == [["D4"] * 3]
+    for record in records:
+        kept = sorted(c["kept"] for c in record["children"] if c["kept"] is not None)
+        assert kept == list(range(len(kept)))
+    front = json.loads((one / "result.json").read_text())["front"]
+    assert all(0 <= member["test_error"] <= 1 for member in front)
+    config = json.loads((one / "config.json").read_text())
+    assert config["config"]["generations"] == 2
+    assert config["environment"]["device"]
+
+
+def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
+    evolve.main([*TINY, "--name", "whole"])
+    save = runs.save_checkpoint
+
+    class Killed(Exception):
+        pass
+
+    def die(path, checkpoint):
+        # After the metrics of generation 1 were written, before its checkpoint.
+        if checkpoint.state.generation == 2:
+            raise Killed
+        save(path, checkpoint)
+
+    monkeypatch.setattr(runs, "save_checkpoint", die)
+    with pytest.raises(Killed):
+        evolve.main([*TINY, "--name", "killed"])
+    monkeypatch.setattr(runs, "save_checkpoint", save)
+    with (folder / "runs/killed/metrics.jsonl").open("a") as file:
+        file.write('{"generation": 2, "half a li')
+    evolve.main(["--name", "killed", "--resume"])
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        whole, killed = (folder / "runs" / run / name for run in ("whole", "killed"))
+        assert whole.read_bytes() == killed.read_bytes()
+
+
+def test_a_finished_run_resumes_to_its_result(folder, capsys):
+    evolve.main([*TINY, "--name", "done"])
+    before = (folder / "runs/done/result.json").read_bytes()
+    evolve.main(["--name", "done", "--resume"])
+    assert (folder / "runs/done/result.json").read_bytes() == before
+
+
+def test_names_are_made_up_and_never_overwritten(folder, capsys):
+    short = [*TINY, "--generations", "0", "--data", "quarter"]
+    evolve.main(short)
+    evolve.main(short)
+    assert {p.name for p in (folder / "runs").iterdir()} == {
+        "evolve-quarter-0",
+        "evolve-quarter-0-2",
+    }
+    with pytest.raises(SystemExit):
+        evolve.main([*short, "--name", "evolve-quarter-0"])
+    assert "go on with it by --resume" in " ".join(capsys.readouterr().out.split())
+
+
+def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
+    evolve.main([*TINY, "--optimizer", "sgd", "--learning-rate", "1e30"])
+    printed = capsys.readouterr().out
+    assert "all 1 children diverged" in printed
+    records = read(next((folder / "runs").iterdir()) / "metrics.jsonl")
+    assert [r["diverged"] for r in records] == [1, 1, 1]
+    assert records[0]["children"][0]["validation_error"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--groups", "D4", "C8"], "no subgroup 'C8'; nearest: C4"),
+        (["--groups", "C4", "D2"], "one that contains all others, got C4, D2; add D4"),
+        (["--groups"], "--groups"),
+        (["--population", "0"], "--population must be at least 1"),
+        (["--generations", "-1"], "--generations must be at least 0"),
+        (["--learning-rate", "0"], "--learning-rate must be positive"),
+        (["--features"], "--features"),
+        (["--resume"], "--resume needs the --name"),
+        (["--resume", "--name", "nothing"], "there is no run 'nothing'; known: none"),
+        (["--name", "../out"], "plain folder name"),
+        (["--data", "mnist"], "--data"),
+        (["--colour"], "--colour"),
+    ],
+)
+def test_bad_arguments_are_errors_that_leave_nothing_behind(
+    folder, capsys, arguments, message
+):
+    with pytest.raises(SystemExit) as error:
+        evolve.main(arguments)
+    assert error.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
+    assert not (folder / "runs").exists()
+
+
+def test_training_state_survives_the_checkpoint(folder):
+    config = evolve.Config(features=(1, 1), pool_after=(1,), kernel_size=3)
+    search = evolve.make_search(config, digits.load("quarter"))
+    point = search.start(eq.Architecture.parse(D4, "D4 C4 D1:i-j"))
+    runs.save_checkpoint(folder / "c", point)
+    again = runs.load_checkpoint(folder / "c", D4, search.template)
+    assert again.state == point.state
+    a, b = point.members[0], again.members[0]
+    assert isinstance(b, training.TrainState)
+    assert jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments(tmp_path):
+    """The real command, killed again and again, ends where an undisturbed one does."""
+    command = [sys.executable, "-m", "experiments.evolve", *TINY, "--data", "quarter"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    start = functools.partial(
+        subprocess.Popen,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+    )
+    begin = time.monotonic()
+    assert start([*command, "--name", "whole"]).wait() == 0
+    duration = time.monotonic() - begin
+    rng = np.random.default_rng(0)
+    process = start([*command, "--name", "killed"])
+    for _ in range(4):
+        time.sleep(rng.uniform(0.4, 0.9) * duration)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (tmp_path / "runs/killed/config.json").exists():
+            process = start([*command, "--name", "killed", "--resume"])
+        else:
+            process = start([*command, "--name", "killed"])
+    assert process.wait() == 0
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        whole, killed = (tmp_path / "runs" / run / name for run in ("whole", "killed"))
+        assert whole.read_bytes() == killed.read_bytes()

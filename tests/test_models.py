@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eqjax as eq
+from eqjax import training
+from tests.tolerances import BROKEN, SINGLE
+
+D4 = eq.dihedral(4)
+SMALL = {
+    "features": (2, 2, 3),
+    "kernel_size": 3,
+    "pool_after": (1, 2),
+    "head_features": 4,
+    "classes": 3,
+}
+
+
+def shapes(model, size=28):
+    x = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("D4", 891_098), ("C4", 1_761_898), ("C1", 6_986_698)]
+)
+def test_parameter_counts_of_the_paper(name, expected):
+    model = eq.paper(eq.Architecture.uniform(D4.subgroup(name), 8))
+    assert training.count_parameters(shapes(model)["params"]) == expected
+
+
+def test_counts_of_other_ambient_groups_with_the_same_real_channels():
+    model = eq.paper(
+        eq.Architecture.uniform(eq.cyclic(4), 8), features=(32,) * 4 + (64,) * 4
+    )
+    assert training.count_parameters(shapes(model)["params"]) == 1_761_898
+
+
+def trained(model, size, steps=3):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(8, size, size, 1)), jnp.float32)
+    y = jnp.asarray(rng.integers(3, size=8))
+    import optax
+
+    optimizer = optax.adam(0.01)
+    state = training.init_state(jax.random.key(0), model, optimizer, x)
+    state, _ = training.train(state, [(x, y)] * steps, model=model, optimizer=optimizer)
+    return lambda x: model.apply(state.variables, x), x
+
+
+@pytest.mark.parametrize("size", [8, 9, 12])
+def test_a_trained_exact_network_is_invariant_to_its_symmetry(size):
+    architecture = eq.Architecture.parse(D4, "D4 D2:i+j D2:i+j D1:i+j")
+    model = eq.exact(architecture, **SMALL)
+    fn, x = trained(model, size)
+    kept = model.symmetry((size, size))
+    assert kept.name == "D1:i+j"
+    for u in range(8):
+        moved = fn(eq.transform(x, u, group=D4))
+        error = np.linalg.norm(moved - fn(x)) / np.linalg.norm(fn(x))
+        assert error < SINGLE if u in kept else error > BROKEN
+
+
+def test_the_papers_network_says_that_it_is_not_exact():
+    architecture = eq.Architecture.uniform(D4, 3)
+    model = eq.paper(architecture, **SMALL)
+    assert model.symmetry((8, 8)).order == 1
+    fn, x = trained(model, 8)
+    assert eq.equivariance_error(fn, x, group=D4) > BROKEN
+    pooled = eq.exact(eq.Architecture.uniform(D4, 4), **SMALL, pooling="3x3")
+    assert pooled.symmetry((8, 8)).name == "D1:i-j"
+    assert pooled.symmetry((9, 9)).name == "D4"
+    assert eq.exact(eq.Architecture.uniform(D4, 9)).symmetry((28, 28)).name == "D4"
+
+
+def test_exact_networks_survive_sizes_of_either_parity():
+    model = eq.exact(eq.Architecture.uniform(D4, 4), **SMALL)
+    assert model.symmetry((28, 28)).name == "D4"
+    assert model.symmetry((9, 9)).name == "D4"
+    assert model.symmetry((8, 12)).name == "D2:i"
+
+
+def test_bfloat16():
+    model = eq.exact(eq.Architecture.uniform(D4, 4), **SMALL, dtype=jnp.bfloat16)
+    x = jnp.ones((1, 8, 8, 1))
+    logits, variables = model.init_with_output(jax.random.key(0), x)
+    assert logits.dtype == jnp.float32
+    assert variables["params"]["conv1"]["kernel"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"norm": "batch"}, "norm must be one of .*'batch'"),
+        ({"pooling": "2x2"}, "pooling must be one of"),
+        ({"head": "linear"}, "head must be one of"),
+        ({"parametrization": "free"}, "parametrization must be one of"),
+        ({"features": (2, 2)}, "2 convolutions and 'invariant' head need 3 groups"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        eq.exact(eq.Architecture.uniform(D4, 4), **{**SMALL, **settings})

@@ -1,0 +1,441 @@
+"""Relaxing keeps the function; constraining projects; optimizers go on as before."""
+
+import functools
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import eqjax as eq
+from eqjax import kernels, training
+from eqjax.kernels import Tie
+from eqjax.orbits import kernel_table
+from tests.catalogue import D4, LINE, PLANE
+from tests.tolerances import BROKEN, DOUBLE, SINGLE
+
+OH = eq.full_octahedral()
+CASES = {f"plane, {name}": case for name, case in PLANE.items()}
+CASES |= {f"line, {name}": case for name, case in LINE.items()}
+
+
+def pairs(G):
+    """All (H, H') with H' <= H."""
+    return [(H, K) for H in G.subgroups for K in H.subgroups]
+
+
+def full(model, variables):
+    """The full arrays of a single layer."""
+    params = variables["params"]
+    return {name: kernels.expand(params[name], tie) for name, tie in model.ties.items()}
+
+
+def morph(variables, source, target, x):
+    return eq.morph(variables, source=source, target=target, inputs=x)[0]
+
+
+# --- one layer ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_relaxing_keeps_every_entry_and_the_output(name):
+    case = CASES[name]
+    x = case.input()
+    outputs = {}
+    for H, K in pairs(case.ambient):
+        before, after = case.make(H), case.make(K)
+        variables = case.variables(H)
+        relaxed = morph(variables, before, after, x)
+        for a, b in zip(
+            jax.tree.leaves(full(before, variables)),
+            jax.tree.leaves(full(after, relaxed)),
+            strict=True,
+        ):
+            if "orthonormal" in name:
+                np.testing.assert_allclose(a, b, rtol=DOUBLE)
+            else:
+                assert np.array_equal(a, b)
+        if H not in outputs:
+            outputs[H] = before.apply(variables, x, mutable=["batch_stats"])[0]
+        y = after.apply(relaxed, x, mutable=["batch_stats"])[0]
+        np.testing.assert_allclose(y, outputs[H], rtol=DOUBLE, atol=DOUBLE)
+
+
+@pytest.mark.parametrize("name", ["plane, conv 3x3", "plane, batch norm", "line, head"])
+def test_two_hops_are_one(name):
+    case = CASES[name]
+    x = case.input()
+    for H in case.ambient.subgroups:
+        variables = case.variables(H)
+        for K, L in pairs(case.ambient):
+            if not K < H:
+                continue
+            models = [case.make(group) for group in (H, K, L)]
+            hop = morph(variables, models[0], models[1], x)
+            twice = morph(hop, models[1], models[2], x)
+            once = morph(variables, models[0], models[2], x)
+            assert jax.tree.all(jax.tree.map(np.array_equal, once, twice))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_constraining_projects_and_undoes_relaxing(name):
+    case = CASES[name]
+    x = case.input()
+    for H, K in pairs(case.ambient):
+        small, large = case.make(K), case.make(H)
+        variables = case.variables(K)
+        projected = full(large, morph(variables, small, large, x))
+        original = full(small, variables)
+        for param, tie in large.ties.items():
+            expected = kernels.reynolds(original[param], tie.table)
+            np.testing.assert_allclose(projected[param], expected, rtol=DOUBLE)
+        start = case.variables(H)
+        there = morph(start, large, small, x)
+        back = morph(there, small, large, x)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-13), back, start
+        )
+
+
+@pytest.mark.parametrize("fiber", ["trivial", "regular"])
+def test_all_pairs_of_the_cube_relax_bitwise(fiber):
+    a, b = getattr(eq, fiber)(OH), eq.regular(OH)
+    size = (3, 3, 3) if fiber == "trivial" else (1, 1, 1)
+    rng = np.random.default_rng(0)
+    for H, K in pairs(OH):
+        source = Tie(kernel_table(H, size, a, b))
+        target = Tie(kernel_table(K, size, a, b))
+        kernel = jnp.asarray(rng.normal(size=(source.table.num_orbits, 1)))
+        before = kernels.expand(kernel, source)
+        after = kernels.expand(kernels.collapse(before, target), target)
+        assert np.array_equal(before, after), (H, K)
+
+
+def test_changing_the_parametrization_keeps_the_function():
+    case = PLANE["conv 3x3"]
+    x = case.input()
+    tied = case.make(D4)
+    free = case.make(D4.subgroup("C2")).clone(parametrization="orthonormal")
+    variables = case.variables(D4)
+    moved = morph(variables, tied, free, x)
+    y = tied.apply(variables, x)
+    np.testing.assert_allclose(free.apply(moved, x), y, rtol=DOUBLE, atol=DOUBLE)
+
+
+# --- optimizers ---------------------------------------------------------------------
+
+# kind of step: does it grow with the gradient, or only follow its direction?
+OPTIMIZERS = {
+    "sgd": (optax.sgd(0.05), "gradient"),
+    "momentum": (optax.sgd(0.05, momentum=0.9), "gradient"),
+    "nesterov": (optax.sgd(0.05, momentum=0.9, nesterov=True), "gradient"),
+    # Adam's epsilon is not scale free: set so small that it does not show at 1e-6.
+    "adam": (optax.adam(0.05, eps=1e-14), "normalized"),
+    "adamw": (optax.adamw(0.05, eps=1e-14, weight_decay=0.0), "normalized"),
+    "amsgrad": (optax.amsgrad(0.05, eps=1e-14), "normalized"),
+    "rmsprop": (optax.rmsprop(0.05, eps=1e-14), "normalized"),
+    "chain": (
+        optax.chain(
+            optax.clip(1e9),
+            optax.scale_by_adam(eps=1e-14),
+            optax.scale_by_schedule(lambda count: -0.05 / (1 + count)),
+        ),
+        "normalized",
+    ),
+}
+
+
+def steps_of_full_kernel(kind, optimizer, source, target):
+    """Kernel steps of a parent and of its child, after two common steps.
+
+    The gradient of the loss by the full kernel has the parent's symmetry.
+    """
+    case = PLANE["conv 3x3 without bias"]
+    x = case.input()
+    parent = case.make(source).clone(parametrization=kind)
+    child = case.make(target).clone(parametrization=kind)
+    rng = np.random.default_rng(0)
+    shape = (*parent.ties["kernel"].table.shape, 2, 3)
+    goal = kernels.reynolds(
+        jnp.asarray(rng.normal(size=shape)), parent.ties["kernel"].table
+    )
+
+    def step(model, params, state):
+        def loss(params):
+            return 0.5 * jnp.sum(
+                (full(model, {"params": params})["kernel"] - goal) ** 2
+            )
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        after = optax.apply_updates(params, updates)
+        kernel = [full(model, {"params": p})["kernel"] for p in (params, after)]
+        return after, state, np.asarray(kernel[1] - kernel[0])
+
+    params = case.variables(source)["params"]
+    state = optimizer.init(params)
+    for _ in range(2):
+        params, state, _ = step(parent, params, state)
+    moved, report = eq.morph({"params": params}, source=parent, target=child, inputs=x)
+    state_of_child = eq.morph_optimizer(state, source=parent, target=child, inputs=x)
+    fresh = optimizer.init(moved["params"])
+    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, state_of_child)
+    steps = (
+        step(parent, params, state)[2],
+        step(child, moved["params"], state_of_child)[2],
+    )
+    return *steps, report.layers[0]
+
+
+@pytest.mark.parametrize("kind", kernels.PARAMETRIZATIONS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_next_step_of_a_relaxed_layer(name, kind):
+    optimizer, grows_with = OPTIMIZERS[name]
+    exact = (kind == "orthonormal") == (grows_with == "gradient")
+    for source, target in [("D4", "C4"), ("D4", "C1"), ("D2:i+j", "D1:i-j")]:
+        H, K = D4.subgroup(source), D4.subgroup(target)
+        parent, child, change = steps_of_full_kernel(kind, optimizer, H, K)
+        factor = getattr(change, f"{grows_with}_step")
+        n = H.index(K)
+        expected = 1 if exact else 1 / n if kind == "tied" else n**0.5
+        np.testing.assert_allclose(factor, expected, rtol=SINGLE)
+        # 1e-6: Adam's epsilon of 1e-14 beside gradients of order one, and below.
+        np.testing.assert_allclose(child, expected * parent, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", kernels.PARAMETRIZATIONS)
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "rmsprop"])
+def test_compensation_makes_every_pairing_exact(name, kind):
+    optimizer = optax.chain(OPTIMIZERS[name][0], eq.compensated_steps())
+    for target in ("C4", "D1:j", "C1"):
+        K = D4.subgroup(target)
+        parent, child, _ = steps_of_full_kernel(kind, optimizer, D4, K)
+        np.testing.assert_allclose(child, parent, rtol=1e-6, atol=1e-9)
+
+
+def test_compensation_accumulates_over_hops():
+    make = functools.partial(eq.GroupConv, 1, 3, use_bias=False)
+    models = [make(group=D4.subgroup(n)) for n in ("D4", "C4", "C1")]
+    x = jnp.ones((1, 4, 4, 8, 1))
+    optimizer = optax.chain(optax.sgd(0.1), eq.compensated_steps())
+    state = optimizer.init(models[0].init(jax.random.key(0), x)["params"])
+    for a, b in itertools.pairwise(models):
+        state = eq.morph_optimizer(state, source=a, target=b, inputs=x)
+    np.testing.assert_allclose(state[1].step_scale["kernel"], 8.0)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.partition(
+            {"a": optax.adam(0.1), "b": optax.sgd(0.1, momentum=0.9)},
+            {"kernel": "a", "bias": "b"},
+        ),
+        optax.masked(optax.adam(0.1), {"kernel": True, "bias": False}),
+        optax.MultiSteps(optax.adam(0.1), 2),
+        optax.inject_hyperparams(optax.adamw)(0.1),
+        optax.adagrad(0.1),
+        optax.lion(0.1),
+        optax.apply_if_finite(optax.adam(0.1), 3),
+    ],
+    ids=["partition", "masked", "MultiSteps", "inject", "adagrad", "lion", "finite"],
+)
+def test_wrapped_optimizers_move(optimizer):
+    source = eq.GroupConv(1, 3, group=D4)
+    target = eq.GroupConv(1, 3, group=D4.subgroup("C2"))
+    x = jnp.ones((1, 4, 4, 8, 1))
+    state = optimizer.init(source.init(jax.random.key(0), x)["params"])
+    moved = eq.morph_optimizer(state, source=source, target=target, inputs=x)
+    fresh = optimizer.init(target.init(jax.random.key(0), x)["params"])
+    assert jax.tree.map(jnp.shape, moved) == jax.tree.map(jnp.shape, fresh)
+
+
+def test_an_optimizer_whose_state_has_no_known_meaning():
+    source = eq.GroupConv(1, 3, group=D4)
+    target = eq.GroupConv(1, 3, group=D4.subgroup("C2"))
+    x = jnp.ones((1, 4, 4, 8, 1))
+    params = source.init(jax.random.key(0), x)["params"]
+    state = optax.adadelta(0.1).init(params)
+    with pytest.raises(ValueError, match=r"cannot carry .*e_g.*known meaning"):
+        eq.morph_optimizer(state, source=source, target=target, inputs=x)
+
+
+# --- whole networks -----------------------------------------------------------------
+
+SIZES = {
+    "features": (2, 2, 3),
+    "kernel_size": 3,
+    "pool_after": (2,),
+    "head_features": 4,
+    "classes": 3,
+}
+STAIRS = "C4 D2:i D1:i-j C1"
+
+
+def digits_like(samples, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(samples, 8, 8, 1)).astype(dtype)
+    return jnp.asarray(x), jnp.asarray(rng.integers(3, size=samples))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A D4 network after some real steps, its statistics far from their start."""
+    model = eq.exact(eq.Architecture.uniform(D4, 4), **SIZES)
+    optimizer = optax.adam(0.01, eps=1e-12)  # epsilon is not scale free
+    x, y = digits_like(16)
+    state = training.init_state(jax.random.key(0), model, optimizer, x)
+    state, _ = training.train(state, [(x, y)] * 10, model=model, optimizer=optimizer)
+    return model, optimizer, state, x, y
+
+
+def test_a_trained_network_relaxed_everywhere_keeps_its_logits(trained):
+    model, _, state, x, _ = trained
+    for names in (STAIRS, "C1 C1 C1 C1", "D4 D4 D4 C2"):
+        target = model.clone(architecture=eq.Architecture.parse(D4, names))
+        relaxed, report = eq.morph(
+            state.variables, source=model, target=target, inputs=x
+        )
+        for train in (False, True):
+            settings = {"train": train, "mutable": ["batch_stats"]}
+            before, stats = model.apply(state.variables, x, **settings)
+            after, stats_after = target.apply(relaxed, x, **settings)
+            assert before.dtype == jnp.float32
+            np.testing.assert_allclose(after, before, rtol=SINGLE, atol=SINGLE)
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=SINGLE, atol=SINGLE),
+                stats_after,
+                stats,
+            )
+        assert [change.target.name for change in report.layers[::2]] == names.split()
+        assert all(change.largest_change == 0 for change in report.layers)
+
+
+def _as_double(leaf):
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.astype(jnp.float64) if floating else leaf
+
+
+def test_a_relaxed_network_takes_the_step_of_its_parent(trained):
+    # A batch that holds all transforms of its images has symmetric gradients.
+    # In double precision, or Adam blows rounding up where a gradient vanishes.
+    model, optimizer, state, x, y = trained
+    x, state = jax.tree.map(_as_double, (x, state))
+    images = jnp.concatenate([eq.transform(x, u, group=D4) for u in range(8)])
+    batch = (images, jnp.tile(y, 8))
+    target = model.clone(architecture=eq.Architecture.parse(D4, STAIRS))
+    moved, _ = eq.morph(state.variables, source=model, target=target, inputs=x)
+    opt_state = eq.morph_optimizer(
+        state.opt_state, source=model, target=target, inputs=x
+    )
+    child = training.pack_state(moved, opt_state, state.step)
+    logits = []
+    for net, begin in ((model, state), (target, child)):
+        after, _ = training.train(begin, [batch], model=net, optimizer=optimizer)
+        logits.append(net.apply(after.variables, x))
+    assert np.abs(logits[0] - model.apply(state.variables, x)).max() > BROKEN
+    np.testing.assert_allclose(logits[1], logits[0], atol=1e-7)  # epsilon / gradient
+
+
+class Block(nn.Module):
+    group: eq.Group
+
+    @nn.compact
+    def __call__(self, x, _=None):
+        return nn.relu(eq.GroupConv(2, 3, group=self.group)(x)), None
+
+
+class Foreign(nn.Module):
+    """Somebody else's model: layers inside scan, vmap, remat and submodules."""
+
+    groups: tuple[eq.Group, ...]
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, x, flag):
+        first, second, third = self.groups
+        x = nn.Conv(1, (3, 3))(x)
+        x = eq.LiftingConv(2, 3, group=first)(x)
+        x = eq.BatchNorm(use_running_average=flag, group=first)(x)
+        loop = nn.scan(
+            Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=2
+        )
+        x, _ = loop(second)(x, None)
+        x = nn.remat(eq.GroupConv)(2, 3, group=third)(x)
+        many = nn.vmap(
+            eq.GroupConv, variable_axes={"params": 0}, split_rngs={"params": True}
+        )
+        x = many(2, 3, group=third, name="many")(jnp.stack([x, 2 * x])).sum(0)
+        x = eq.FieldDropout(0.5)(x, flag)
+        head = eq.InvariantHead(self.width, group=third, name="head")
+        return nn.Dense(3, name="logits")(head(x))
+
+
+def foreign(names, **settings):
+    return Foreign(eq.Architecture.parse(D4, names).groups, **settings)
+
+
+def test_layers_are_found_anywhere():
+    source, target = foreign("D4 D4 D4"), foreign("C4 D2 C1")
+    x = digits_like(2)[0]
+    variables = source.init(jax.random.key(0), x, True)
+    moved, report = eq.morph(variables, source=source, target=target, inputs=(x, True))
+    before, after = source.apply(variables, x, True), target.apply(moved, x, True)
+    np.testing.assert_allclose(after, before, atol=SINGLE)
+    text = str(report)
+    assert len(text.splitlines()) == 7
+    assert "ScanBlock_0/GroupConv_0  D4    D2:i" in text
+    expected = jax.eval_shape(lambda k: target.init(k, x, True), jax.random.key(0))
+    assert jax.tree.map(jnp.shape, moved) == jax.tree.map(jnp.shape, expected)
+
+
+def test_abstract_inputs_and_compilation():
+    case = PLANE["conv 3x3"]
+    source, target = case.make(D4), case.make(D4.subgroup("C2"))
+    variables, x = case.variables(D4), case.input()
+    abstract = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    relax = jax.jit(lambda v: morph(v, source, target, abstract))
+    assert np.array_equal(
+        relax(variables)["params"]["kernel"],
+        morph(variables, source, target, x)["params"]["kernel"],
+    )
+
+
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, x, flag):
+        return nn.Conv(3, (3, 3))(x)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (foreign("D4 D4 D4", width=3), r"head/bias has widths \(4,\) .*\(3,\)"),
+        (
+            Foreign((eq.cyclic(4),) * 3),
+            r"LiftingConv_0 lives over Group\(D4\) .* and over Group\(C4\)",
+        ),
+        (Plain(), "target model has no tied layer LiftingConv_0"),
+    ],
+)
+def test_targets_that_do_not_match(target, message):
+    source = foreign("D4 D4 D4")
+    arguments = (jnp.ones((1, 8, 8, 1)), True)
+    variables = source.init(jax.random.key(0), *arguments)
+    with pytest.raises(ValueError, match=message):
+        eq.morph(variables, source=source, target=target, inputs=arguments)
+
+
+def test_variables_of_another_model():
+    case = PLANE["conv 3x3"]
+    x = case.input()
+    models = [case.make(D4), case.make(D4.subgroup("C4"))]
+    with pytest.raises(ValueError, match=r"params/bias has shape \(2, 3\), expected"):
+        morph(case.variables(D4.subgroup("C4")), *models, x)
+    with pytest.raises(ValueError, match="source model lack params/"):
+        morph({"params": {}}, *models, x)
+    other = models[1].clone(kernel_size=5)
+    with pytest.raises(ValueError, match="kernel is tied on .*taps, fibers"):
+        morph(case.variables(D4), models[0], other, x)
