@@ -9,6 +9,7 @@ one JSON object.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -23,14 +24,16 @@ from experiments.evolve import Config, evolve
 def main() -> None:
     """Run all seeds and report."""
     options = arguments(__doc__)
-    small = {"generations": 1, "first_epochs": 0.5} if options.quick else {}
+    setting = Config(generations=1, first_epochs=0.5) if options.quick else Config()
     console = Console(width=120, highlight=False)
     rows: dict[str, float] = {}
     best, seconds = [], []
     for seed in range(1 if options.quick else 5):
         begin = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            result = evolve(Config(seed=seed, **small), Path(folder), console)
+            result = evolve(
+                dataclasses.replace(setting, seed=seed), Path(folder), console
+            )
         seconds.append(time.perf_counter() - begin)
         chosen = min(result["front"], key=lambda member: member["validation_error"])
         best.append(100 * chosen["test_error"])

@@ -22,6 +22,7 @@ from functools import cached_property
 import numpy as np
 
 from eqjax import naming
+from eqjax.matrices import check_signed_permutations, generate, product_table
 
 
 class Group:
@@ -54,7 +55,7 @@ class Group:
     elements: tuple[int, ...]
 
     def __init__(self, matrices: np.ndarray | Sequence):
-        array = _checked_matrices(matrices)
+        array = check_signed_permutations(matrices)
         identity = np.eye(array.shape[-1], dtype=np.int64)
         first = [m for m in array if np.array_equal(m, identity)]
         rest = [m for m in array if not np.array_equal(m, identity)]
@@ -65,7 +66,7 @@ class Group:
         self._all_matrices = _frozen(np.stack(first + rest))
         self._hash = hash((self._all_matrices.tobytes(), self.elements))
         self._subgroup_cache = {self.elements: self}
-        self._full_product = _frozen(_product_table(self._all_matrices))
+        self._full_product = _frozen(product_table(self._all_matrices))
 
     @classmethod
     def from_generators(cls, generators: np.ndarray | Sequence) -> Group:
@@ -77,16 +78,7 @@ class Group:
         Returns:
           The group with itself as ambient group, identity first.
         """
-        array = _checked_matrices(generators)
-        seen = [np.eye(array.shape[-1], dtype=np.int64)]
-        keys = {seen[0].tobytes()}
-        for matrix in seen:  # grows while it is read: a breadth-first closure
-            for generator in array:
-                new = generator @ matrix
-                if new.tobytes() not in keys:
-                    keys.add(new.tobytes())
-                    seen.append(new)
-        return cls(np.stack(seen))
+        return cls(generate(generators))
 
     def _within(self, elements: Iterable[int]) -> Group:
         """Return the subgroup with these ambient element numbers (known to close)."""
@@ -194,7 +186,11 @@ class Group:
         for other in others:
             self._check_same_ambient(other)
             together |= set(other.elements)
-        return self._within(self.ambient._closure(together))
+        return self.generated_by(together)
+
+    def generated_by(self, elements: Iterable[int]) -> Group:
+        """Return the smallest subgroup that contains these ambient element numbers."""
+        return self._within(self.ambient._closure(elements))
 
     def index(self, subgroup: Group) -> int:
         """Return [self : subgroup], the number of cosets of a subgroup."""
@@ -369,54 +365,6 @@ def _right_angle_turns(n: int, kind: str) -> list[np.ndarray]:
             f"a pixel grid; the nearest exact one is {kind}({1 if n < 2 else 4})"
         )
     return [np.linalg.matrix_power(_TURN, k * (4 // n)) for k in range(n)]
-
-
-# --- checks ---------------------------------------------------------------------
-
-
-def _checked_matrices(matrices: np.ndarray | Sequence) -> np.ndarray:
-    """Return an (n, d, d) int64 array of signed permutations, or raise."""
-    try:
-        array = np.asarray(matrices)
-    except ValueError as error:
-        raise ValueError("matrices of different dimensions do not mix") from error
-    if array.ndim == 2:
-        array = array[None]
-    if array.ndim != 3 or array.shape[1] != array.shape[2] or len(array) == 0:
-        raise ValueError(
-            f"expected matrices of shape (count, d, d), got shape {array.shape}"
-        )
-    if array.shape[-1] > 3:
-        raise ValueError(
-            f"groups act on 1, 2 or 3 spatial axes, got {array.shape[-1]}x"
-            f"{array.shape[-1]} matrices"
-        )
-    ones = np.ones(array.shape[-1])
-    for i, m in enumerate(array):
-        unit_rows = np.array_equal(np.abs(m).sum(0), ones)
-        if not (unit_rows and np.array_equal((m * m).sum(1), ones)):
-            raise ValueError(
-                f"matrix {i} is no signed permutation (one entry +1 or -1 in each row "
-                f"and column, zeros elsewhere): {m.tolist()}"
-            )
-    return array.astype(np.int64)
-
-
-def _product_table(matrices: np.ndarray) -> np.ndarray:
-    """Return the (n, n) table of products, or raise where the set does not close."""
-    number = {m.tobytes(): i for i, m in enumerate(matrices)}
-    if len(number) < len(matrices):
-        raise ValueError("a matrix is given twice")
-    table = np.empty((len(matrices), len(matrices)), dtype=np.int64)
-    for (u, a), (v, b) in itertools.product(enumerate(matrices), repeat=2):
-        product = number.get((a @ b).tobytes())
-        if product is None:
-            raise ValueError(
-                f"the {len(matrices)} matrices do not close: {a.tolist()} times "
-                f"{b.tolist()} is missing; use Group.from_generators to complete them"
-            )
-        table[u, v] = product
-    return table
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple
 
 import flax
@@ -153,13 +153,14 @@ def morph_optimizer(
       ValueError: the state holds a quantity per parameter whose meaning is unknown.
     """
     plan = match(source, target, inputs)
-    moves = {path[1:]: m for path, m in plan.moves.items() if path[0] == "params"}
+    params = {path[1:] for path in plan.source.shapes if path[0] == "params"}
     leaves, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    owners = [_owner(keys, moves) for keys, _ in leaves]
-    normalized = {owner for owner, field in owners if _MOMENTS.get(field) == 2}
+    owners = [_owner(keys, params) for keys, _ in leaves]
+    normalized = {owner for owner, field in owners if field in _NORMALIZING}
     new = []
     for (keys, leaf), (owner, field) in zip(leaves, owners, strict=True):
-        if owner is None:
+        move = plan.moves.get(("params", *owner))
+        if move is None:
             new.append(leaf)
             continue
         if field == _STEP_SCALE:
@@ -171,7 +172,7 @@ def morph_optimizer(
                 f"cannot carry {jax.tree_util.keystr(keys)} to another group: only "
                 f"{', '.join(sorted(_MOMENTS))} of optax states have a known meaning"
             )
-        new.append(_carry(jnp.asarray(leaf), moves[owner], weight))
+        new.append(_carry(jnp.asarray(leaf), move, weight))
     return jax.tree_util.tree_unflatten(structure, new)
 
 
@@ -211,6 +212,9 @@ _MOMENTS = {
     "nu_max": 2,
     "sum_of_squares": 2,
 }
+# States that hold one of these take steps whose size the gradient does not set: Adam
+# and its kin divide by a second moment, Lion takes the sign of its only one.
+_NORMALIZING = {"mu", "nu", "nu_max", "sum_of_squares"}
 _STEP_SCALE = CompensationState._fields[0]
 Weight = Callable[[Tie], np.ndarray]
 
@@ -265,17 +269,16 @@ def _growth(move: Move, weight: Weight) -> float:
         return float(jnp.mean(1 / _carry(unit, flat, weight)))
 
 
-def _owner(keys: tuple, moves: Mapping[Path, Move]) -> tuple[Path | None, str]:
-    """Return the moved parameter that a leaf of an optimizer state belongs to.
+def _owner(keys: tuple, params: Set[Path]) -> tuple[Path, str]:
+    """Return the parameter that a leaf of an optimizer state belongs to, or ().
 
     The leaf lies under the name of its quantity, followed by the parameter's path.
     """
     names = [k.key for k in keys if isinstance(k, jax.tree_util.DictKey)]
     fields = [k.name for k in keys if isinstance(k, jax.tree_util.GetAttrKey)]
-    for start in range(len(names)):
-        if (path := tuple(names[start:])) in moves:
-            return path, fields[-1] if fields else ""
-    return None, ""
+    tails = (tuple(names[start:]) for start in range(len(names)))
+    owner = next((path for path in tails if path in params), ())
+    return owner, fields[-1] if fields else ""
 
 
 def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:

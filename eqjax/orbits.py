@@ -175,7 +175,7 @@ def preserving_subgroup(group: Group, values: Sequence) -> Group:
         axes = np.argmax(np.abs(matrix), axis=1)
         if all(values[i] == values[j] for i, j in enumerate(axes)):
             kept.append(element)
-    return group._within(kept)
+    return group.generated_by(kept)
 
 
 def _tap_action(group: Group, kernel_size: tuple[int, ...]) -> np.ndarray:

@@ -76,7 +76,7 @@ class Window:
                 for i, j in enumerate(source)
             ):
                 kept.append(element)
-        return group._within(kept)
+        return group.generated_by(kept)
 
     def _axes(self):
         return zip(

@@ -209,7 +209,9 @@ def evolve(config: Config, folder: Path, console: Console) -> dict[str, Any]:
     front = test_front(search, point)
     result = {"front": front, "diverged": point.state.diverged}
     runs.write_json(folder / "result.json", result)
-    draw_search(folder / "search.png", records, front)
+    layers = [f"layer {i + 1}" for i in range(len(config.features))]
+    names = [*layers, "head"] if config.preset == "exact" else layers
+    draw_search(folder / "search.png", records, front, names)
     return result
 
 

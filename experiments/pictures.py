@@ -17,7 +17,10 @@ import eqjax as eq
 
 
 def draw_search(
-    path: Path, records: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]]
+    path: Path,
+    records: Sequence[dict[str, Any]],
+    front: Sequence[dict[str, Any]],
+    layers: Sequence[str],
 ) -> None:
     """Draw the front, and which group each layer has over the generations.
 
@@ -25,15 +28,16 @@ def draw_search(
       path: of the picture.
       records: one per generation, as in the metrics.
       front: the final members, as in the result.
+      layers: names of the layers that the search gave a group, in their order.
     """
-    layers = len(records[0]["children"][0]["groups"])
-    figure = Figure(figsize=(11, 1.2 + 0.75 * max(layers, 4)), layout="constrained")
+    height = 1.2 + 0.75 * max(len(layers), 4)
+    figure = Figure(figsize=(11, height), layout="constrained")
     halves = figure.add_gridspec(1, 2, width_ratios=(1.1, 1))
     left = figure.add_subfigure(halves[0])
     right = figure.add_subfigure(halves[1])
     _draw_front(left.subplots(), records, front)
-    rows = right.subplots(layers, 1, sharex=True, squeeze=False)
-    _draw_groups(list(rows[:, 0]), records)
+    rows = right.subplots(len(layers), 1, sharex=True, squeeze=False)
+    _draw_groups(dict(zip(layers, rows[:, 0], strict=True)), records)
     right.suptitle("share of the population per layer's group", fontsize="medium")
     figure.savefig(path, dpi=130)
 
@@ -49,7 +53,8 @@ def _draw_front(axes: Axes, records, front) -> None:
     points = axes.scatter(
         parameters, errors, c=generations, cmap="viridis", s=14, alpha=0.7
     )
-    axes.figure.colorbar(points, ax=axes, label="generation")
+    ticks = MaxNLocator(integer=True)
+    axes.figure.colorbar(points, ax=axes, label="generation", ticks=ticks)
     ordered = sorted(front, key=lambda member: member["parameters"])
     axes.plot(
         [m["parameters"] for m in ordered],
@@ -78,7 +83,7 @@ def _draw_front(axes: Axes, records, front) -> None:
     axes.legend()
 
 
-def _draw_groups(all_axes: Sequence[Axes], records) -> None:
+def _draw_groups(axes_of: dict[str, Axes], records) -> None:
     population = [
         [child["groups"] for child in record["children"] if child["kept"] is not None]
         for record in records
@@ -87,7 +92,7 @@ def _draw_groups(all_axes: Sequence[Axes], records) -> None:
     names = [group.name for group in eq.dihedral(4).subgroups if group.name in used]
     colors = mpl.color_sequences["tab10"]
     generations = np.arange(len(records))
-    for layer, axes in enumerate(all_axes):
+    for layer, (label, axes) in enumerate(axes_of.items()):
         bottom = np.zeros(len(records))
         for name, color in zip(names, colors, strict=False):
             counts = [Counter(g[layer] for g in members) for members in population]
@@ -95,12 +100,12 @@ def _draw_groups(all_axes: Sequence[Axes], records) -> None:
             axes.bar(generations, share, 0.9, bottom, color=color, label=name)
             bottom += share
         axes.set(ylim=(0, 1), yticks=[])
-        label = "head" if layer == len(all_axes) - 1 else f"layer {layer + 1}"
         axes.set_ylabel(label, rotation=0, ha="right", va="center")
-    all_axes[-1].set(xlabel="generation", xlim=(-0.6, len(records) - 0.4))
-    all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    first, *_, last = axes_of.values()
+    last.set(xlabel="generation", xlim=(-0.6, len(records) - 0.4))
+    last.xaxis.set_major_locator(MaxNLocator(integer=True))
     if names:
-        all_axes[0].legend(
+        first.legend(
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
             ncols=len(names),

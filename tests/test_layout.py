@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
+    "matrices",
     "naming",
     "groups",
     "orbits",
@@ -27,7 +28,7 @@ ORDER = [
     "evolution",
     "analysis",
 ]
-NUMPY_ONLY = {"naming", "groups", "orbits"}
+NUMPY_ONLY = {"matrices", "naming", "groups", "orbits"}
 
 
 def imported_modules(path):

@@ -136,6 +136,7 @@ OPTIMIZERS = {
     "adam": (optax.adam(0.05, eps=1e-14), "normalized"),
     "adamw": (optax.adamw(0.05, eps=1e-14, weight_decay=0.0), "normalized"),
     "amsgrad": (optax.amsgrad(0.05, eps=1e-14), "normalized"),
+    "lion": (optax.lion(0.05, weight_decay=0.0), "normalized"),
     "rmsprop": (optax.rmsprop(0.05, eps=1e-14), "normalized"),
     "chain": (
         optax.chain(
@@ -206,7 +207,7 @@ def test_the_next_step_of_a_relaxed_layer(name, kind):
 
 
 @pytest.mark.parametrize("kind", kernels.PARAMETRIZATIONS)
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "lion", "rmsprop"])
 def test_compensation_makes_every_pairing_exact(name, kind):
     optimizer = optax.chain(OPTIMIZERS[name][0], eq.compensated_steps())
     for target in ("C4", "D1:j", "C1"):
@@ -246,6 +247,35 @@ def test_wrapped_optimizers_move(optimizer):
     source = eq.GroupConv(1, 3, group=D4)
     target = eq.GroupConv(1, 3, group=D4.subgroup("C2"))
     x = jnp.ones((1, 4, 4, 8, 1))
+    state = optimizer.init(source.init(jax.random.key(0), x)["params"])
+    moved = eq.morph_optimizer(state, source=source, target=target, inputs=x)
+    fresh = optimizer.init(target.init(jax.random.key(0), x)["params"])
+    assert jax.tree.map(jnp.shape, moved) == jax.tree.map(jnp.shape, fresh)
+
+
+class Outer(nn.Module):
+    """A layer, and one of the same name inside a submodule."""
+
+    groups: tuple[eq.Group, eq.Group]
+
+    @nn.compact
+    def __call__(self, x):
+        x = eq.GroupConv(1, 1, group=self.groups[0], name="conv")(x)
+        return Inner(self.groups[1], name="inner")(x)
+
+
+class Inner(nn.Module):
+    group: eq.Group
+
+    @nn.compact
+    def __call__(self, x):
+        return eq.GroupConv(1, 1, group=self.group, name="conv")(x)
+
+
+def test_moments_follow_their_own_parameter():
+    x = jnp.ones((1, 2, 2, 8, 1))
+    source, target = Outer((D4, D4)), Outer((D4.subgroup("C2"), D4))
+    optimizer = optax.adam(0.1)
     state = optimizer.init(source.init(jax.random.key(0), x)["params"])
     moved = eq.morph_optimizer(state, source=source, target=target, inputs=x)
     fresh = optimizer.init(target.init(jax.random.key(0), x)["params"])
