@@ -312,6 +312,9 @@ class Group:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple:  # a hash does not survive into another process
+        return _restore, (self.ambient._all_matrices, self.elements)
+
     def __str__(self) -> str:
         return self.name
 
@@ -365,6 +368,10 @@ def _right_angle_turns(n: int, kind: str) -> list[np.ndarray]:
             f"a pixel grid; the nearest exact one is {kind}({1 if n < 2 else 4})"
         )
     return [np.linalg.matrix_power(_TURN, k * (4 // n)) for k in range(n)]
+
+
+def _restore(matrices: np.ndarray, elements: tuple[int, ...]) -> Group:
+    return Group(matrices)._within(elements)
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

@@ -269,6 +269,7 @@ class LiftingConv(GroupConv):
     @property
     def fibers(self) -> tuple[Fiber, Fiber]:
         """The trivial fiber of the image and the output fiber."""
+        _check_default("LiftingConv reads the trivial fiber", "fiber_in", self.fiber_in)
         return trivial(self.group), self.fiber_out or regular(self.group)
 
     @nn.compact
@@ -344,6 +345,7 @@ class InvariantHead(GroupConv):
     @property
     def fibers(self) -> tuple[Fiber, Fiber]:
         """The input fiber and the trivial one."""
+        _check_default("InvariantHead writes one value", "fiber_out", self.fiber_out)
         return self.fiber_in or regular(self.group), trivial(self.group)
 
     @nn.compact
@@ -353,6 +355,11 @@ class InvariantHead(GroupConv):
         space = tuple(range(1, 1 + self.group.dimension))
         y = super().__call__(x.mean(space, keepdims=True))
         return y.reshape(len(x), self.features)
+
+
+def _check_default(reason: str, name: str, value: Fiber | None) -> None:
+    if value is not None:
+        raise ValueError(f"{reason}; {name} must be None, got {value}")
 
 
 def _merge_fiber(x: jax.Array, split: int = 1) -> jax.Array:

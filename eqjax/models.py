@@ -66,6 +66,11 @@ class EquivariantCNN(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}")
+        if not set(self.pool_after) <= set(range(1, len(self.features) + 1)):
+            raise ValueError(
+                f"pool_after must name convolutions 1 to {len(self.features)}, got "
+                f"{self.pool_after}"
+            )
         expected = self.searchable_layers(self.features, self.head)
         if len(self.architecture) != expected:
             raise ValueError(

@@ -117,12 +117,14 @@ def morph(
     plan = match(source, target, inputs)
     flat = flatten_dict(flax.core.unfreeze(dict(variables)))
     flat = jax.tree.map(jnp.asarray, flat)
-    new = {}
+    for path in flat:
+        if path[0] == "params" and path not in plan.source.shapes:
+            raise ValueError(f"the source model has no variable {show(path)}")
+    new = dict(flat)
     for path, shape in plan.source.shapes.items():
         if path not in flat:
             raise ValueError(f"variables of the source model lack {show(path)}")
         check_shape(path, flat[path], shape)
-        new[path] = flat[path]
         if path in plan.moves:
             new[path] = _carry(flat[path], plan.moves[path], _value_weight)
     changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)

@@ -19,7 +19,7 @@ from eqjax import kernels
 from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
 from eqjax.layers import TiedModule
-from eqjax.orbits import fiber_table, regular
+from eqjax.orbits import Fiber, fiber_table, regular
 
 
 class FiberNorm(TiedModule):
@@ -36,6 +36,7 @@ class FiberNorm(TiedModule):
       bias_init: initializer of the full offset, (fiber, channels).
       scale_init: initializer of the full scale, (fiber, channels).
       group: the subgroup along whose orbits scale and offset are tied.
+      fiber: of the field; regular if None.
       parametrization: "tied" or "orthonormal".
     """
 
@@ -47,12 +48,17 @@ class FiberNorm(TiedModule):
     bias_init: Initializer = nn.initializers.zeros_init()
     scale_init: Initializer = nn.initializers.ones_init()
     group: Group = dataclasses.field(kw_only=True)
+    fiber: Fiber | None = dataclasses.field(default=None, kw_only=True)
     parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
 
     @property
     def ties(self) -> dict[str, Tie]:
         """The ties of scale and bias."""
-        tie = Tie(fiber_table(self.group, regular(self.group)), self.parametrization)
+        return self._ties_of(self.group)
+
+    def _ties_of(self, group: Group) -> dict[str, Tie]:
+        fiber = self.fiber or regular(self.group)
+        tie = Tie(fiber_table(group, fiber), self.parametrization)
         names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
         return dict.fromkeys(names, tie)
 
@@ -81,7 +87,7 @@ class FiberNorm(TiedModule):
         )
 
     def _check_field(self, x: jax.Array) -> None:
-        d, size = self.group.dimension, self.group.ambient.order
+        d, size = self.group.dimension, (self.fiber or regular(self.group)).size
         if x.ndim != d + 3 or x.shape[-2] != size:
             raise ValueError(
                 f"{type(self).__name__} over {self.group!r} takes a field of shape "
@@ -136,9 +142,7 @@ class ElementBatchNorm(BatchNorm):
     @property
     def ties(self) -> dict[str, Tie]:
         """Scale and offset are not tied at all."""
-        free = self.group.ambient.subgroups[-1]
-        tie = Tie(fiber_table(free, regular(free)), self.parametrization)
-        return dict.fromkeys(super().ties, tie)
+        return self._ties_of(self.group.ambient.subgroups[-1])
 
 
 class LayerNorm(FiberNorm):

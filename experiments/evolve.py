@@ -100,6 +100,11 @@ class Config:
             raise ValueError("--generations must be at least 0")
         if not self.features or min(self.features) < 1:
             raise ValueError("--features needs one positive number per convolution")
+        if self.batch_size > digits.TRAIN:
+            raise ValueError(f"--batch-size must be at most {digits.TRAIN}")
+        layers = range(1, len(self.features) + 1)
+        if not set(self.pool_after) <= set(layers):
+            raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
         if self.resume and self.name is None:
             raise ValueError("--resume needs the --name of a run")
 

@@ -27,6 +27,7 @@ class Case:
       space: points per axis of the input.
       channels: channels of the input.
       lifts: takes an image without fiber axis.
+      fiber_in: fiber of the input; regular if None.
       fiber_out: fiber of the output; None where the output has no fiber axis.
     """
 
@@ -35,11 +36,13 @@ class Case:
     space: tuple[int, ...]
     channels: int = 2
     lifts: bool = False
+    fiber_in: eq.Fiber | None = None
     fiber_out: eq.Fiber | None = None
 
     def input(self, batch=2, dtype=np.float64):
         rng = np.random.default_rng(0)
-        fiber = () if self.lifts else (self.ambient.order,)
+        size = self.fiber_in.size if self.fiber_in else self.ambient.order
+        fiber = () if self.lifts else (size,)
         shape = (batch, *self.space, *fiber, self.channels)
         return jnp.asarray(rng.normal(size=shape), dtype)
 
@@ -115,6 +118,10 @@ PLANE = {
     ),
     "batch norm in training": plane(
         conv(eq.BatchNorm, use_running_average=False, scale_init=RANDOM), (3, 3)
+    ),
+    "conv from quotient": dataclasses.replace(
+        plane(conv(eq.GroupConv, 2, 3, fiber_in=eq.quotient(MIRROR)), (4, 4)),
+        fiber_in=eq.quotient(MIRROR),
     ),
     "layer norm": plane(conv(eq.LayerNorm, scale_init=RANDOM), (3, 3)),
     "RMS norm": plane(conv(eq.RMSNorm, scale_init=RANDOM), (3, 3)),

@@ -134,6 +134,8 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--generations", "-1"], "--generations must be at least 0"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--features"], "--features"),
+        (["--batch-size", "8001"], "--batch-size must be at most 8000"),
+        (["--pool-after", "1", "5"], "--pool-after takes numbers from 1 to 4"),
         (["--resume"], "--resume needs the --name"),
         (["--resume", "--name", "nothing"], "there is no run 'nothing'; known: none"),
         (["--name", "../out"], "plain folder name"),

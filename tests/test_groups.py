@@ -1,5 +1,7 @@
 import itertools
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -146,6 +148,20 @@ def test_equal_by_value_across_copies():
     copy = pickle.loads(pickle.dumps(GROUPS["D4"].subgroup("D2:i+j")))
     assert copy == GROUPS["D4"].subgroup("D2:i+j")
     assert copy.name == "D2:i+j"
+
+
+def test_pickles_are_equal_in_another_process():
+    # Hashes of bytes differ from process to process, and equality must not care.
+    code = (
+        "import pickle, sys, eqjax as eq; "
+        "H = pickle.load(sys.stdin.buffer); "
+        "C4 = eq.dihedral(4).subgroup('C4'); print(H == C4, H in {C4})"
+    )
+    sent = pickle.dumps(GROUPS["D4"].subgroup("C4"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=sent, capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"True", b"True"]
 
 
 def test_printing():

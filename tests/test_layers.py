@@ -33,7 +33,7 @@ def errors(case, group, dtype=np.float64):
     model = case.make(group)
     variables = case.variables(group, dtype)
     ambient, n = case.ambient, case.ambient.order
-    moved = all_transforms(ambient, None)(case.input(1, dtype))
+    moved = all_transforms(ambient, case.fiber_in)(case.input(1, dtype))
 
     def apply(x):
         return np.asarray(model.apply(variables, x, mutable=["batch_stats"])[0])
@@ -247,6 +247,16 @@ IMAGE = jnp.ones((1, 4, 4, 2))
         (eq.GroupConv(2, 5, padding="VALID", group=D4), FIELD, "does not fit"),
         (eq.GroupConv(3, 3, feature_group_count=2, group=D4), FIELD, "must divide"),
         (eq.InvariantHead(3, group=D4), IMAGE, "takes a field"),
+        (
+            eq.InvariantHead(3, group=D4, fiber_out=eq.regular(D4)),
+            FIELD,
+            "fiber_out must be None",
+        ),
+        (
+            eq.LiftingConv(3, 1, group=D4, fiber_in=eq.regular(D4)),
+            IMAGE,
+            "fiber_in must be None",
+        ),
         (eq.BatchNorm(False, group=D4), IMAGE, "takes a field"),
         (eq.GroupNorm(num_groups=3, group=D4), FIELD, "must divide the 2 channels"),
         (

@@ -96,6 +96,7 @@ def test_bfloat16():
         ({"pooling": "2x2"}, "pooling must be one of"),
         ({"head": "linear"}, "head must be one of"),
         ({"parametrization": "free"}, "parametrization must be one of"),
+        ({"pool_after": (4,)}, r"convolutions 1 to 3, got \(4,\)"),
         ({"features": (2, 2)}, "2 convolutions and 'invariant' head need 3 groups"),
     ],
 )

@@ -421,6 +421,13 @@ def test_layers_are_found_anywhere():
     assert jax.tree.map(jnp.shape, moved) == jax.tree.map(jnp.shape, expected)
 
 
+def test_collections_that_the_model_does_not_declare_are_kept():
+    case = PLANE["conv 3x3"]
+    variables = {**case.variables(D4), "notes": {"seen": jnp.ones(2)}}
+    moved = morph(variables, case.make(D4), case.make(D4.subgroup("C2")), case.input())
+    assert np.array_equal(moved["notes"]["seen"], np.ones(2))
+
+
 def test_abstract_inputs_and_compilation():
     case = PLANE["conv 3x3"]
     source, target = case.make(D4), case.make(D4.subgroup("C2"))
@@ -466,6 +473,10 @@ def test_variables_of_another_model():
         morph(case.variables(D4.subgroup("C4")), *models, x)
     with pytest.raises(ValueError, match="source model lack params/"):
         morph({"params": {}}, *models, x)
+    extra = case.variables(D4)
+    extra["params"]["more"] = x
+    with pytest.raises(ValueError, match="source model has no variable params/more"):
+        morph(extra, *models, x)
     other = models[1].clone(kernel_size=5)
     with pytest.raises(ValueError, match="kernel is tied on .*taps, fibers"):
         morph(case.variables(D4), models[0], other, x)

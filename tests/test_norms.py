@@ -65,3 +65,19 @@ def test_norms_use_flax_statistics():
         y, _ = ours.init_with_output(jax.random.key(0), FIELD)
         z, _ = theirs.init_with_output(jax.random.key(0), flat)
         np.testing.assert_allclose(y.reshape(flat.shape), z, atol=SINGLE)
+
+
+def test_norms_of_quotient_fields():
+    fiber = eq.quotient(D4.subgroup("D1"))
+    x = FIELD[..., :4, :]
+    for H in D4.subgroups:
+        norm = eq.LayerNorm(
+            group=H, fiber=fiber, scale_init=nn.initializers.normal(1.0)
+        )
+        y, variables = norm.init_with_output(jax.random.key(0), x)
+        for u in H.elements:
+            moved = eq.transform(x, u, group=D4, fiber=fiber)
+            expected = eq.transform(y, u, group=D4, fiber=fiber)
+            np.testing.assert_allclose(
+                norm.apply(variables, moved), expected, atol=SINGLE
+            )

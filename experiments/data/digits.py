@@ -15,7 +15,7 @@ Task = Literal["upright", "quarter", "rotated"]
 TASKS = ("upright", "quarter", "rotated")
 FILE = Path(__file__).with_name("digits.npz")
 SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"
-VALIDATION = 2_000
+TRAIN, VALIDATION, TEST = 8_000, 2_000, 2_000
 
 
 class Split(NamedTuple):
@@ -58,20 +58,17 @@ def load(task: Task, *, seed: int = 0) -> Dataset:
         )
     images, labels = _read()
     turned = _turn(images.astype(np.float32) / 255, task, np.random.default_rng(seed))
-    end_test = len(images)
-    begin_test = end_test - 2_000
-    begin_validation = begin_test - VALIDATION
-    train = turned[:begin_validation]
-    normalized = ((turned - train.mean()) / train.std())[..., None]
+    mean, deviation = turned[:TRAIN].mean(), turned[:TRAIN].std()
+    normalized = ((turned - mean) / deviation)[..., None]
 
     def split(begin: int, end: int) -> Split:
         part = slice(begin, end)
         return Split(normalized[part], labels[part].astype(np.int32))
 
     return Dataset(
-        split(0, begin_validation),
-        split(begin_validation, begin_test),
-        split(begin_test, end_test),
+        split(0, TRAIN),
+        split(TRAIN, TRAIN + VALIDATION),
+        split(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST),
     )
 
 
