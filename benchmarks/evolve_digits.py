@@ -35,6 +35,8 @@ def main() -> None:
                 dataclasses.replace(setting, seed=seed), Path(folder), console
             )
         seconds.append(time.perf_counter() - begin)
+        if not result["front"]:
+            raise RuntimeError(f"every member diverged with seed {seed}")
         chosen = min(result["front"], key=lambda member: member["validation_error"])
         best.append(100 * chosen["test_error"])
         for member in result["front"]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.overhead [--quick] [--json FILE]
 
-Prints a table and, as its last line, the ratios as one JSON object.
+Prints a table and, as its last line, the summary as one JSON object.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def main() -> None:
     for name, (make, taps) in tables.items():
         seconds = [table_seconds(make, taps) for _ in range(repeats)]
         rows[f"tables {name} (s)"] = statistics.median(seconds)
-    ratios = {
+    summary = {
         "import_over_flax_and_optax": rows["import eqjax (s)"]
         / rows["import flax.linen, optax (s)"],
         "d4_tables_seconds": rows["tables D4 5x5 (s)"],
         "cube_tables_seconds": rows["tables Oh 3x3x3 (s)"],
     }
-    finish(options, rows, ratios)
+    finish(options, rows, summary)
 
 
 if __name__ == "__main__":

@@ -38,14 +38,14 @@ def environment() -> dict[str, Any]:
 
 
 def finish(
-    options: argparse.Namespace, rows: dict[str, float], ratios: dict[str, float]
+    options: argparse.Namespace, rows: dict[str, float], summary: dict[str, float]
 ) -> None:
-    """Print a table and the ratios as the last line, and write both as JSON."""
+    """Print a table and its summary as the last line, and write both as JSON."""
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name:<{width}}  {value:10.4g}")
     if options.json:
-        result = {"environment": environment(), "rows": rows, "ratios": ratios}
+        result = {"environment": environment(), "rows": rows, "summary": summary}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(ratios))
+    print(json.dumps(summary))

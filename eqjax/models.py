@@ -118,7 +118,10 @@ class EquivariantCNN(nn.Module):
         else:
             x = x.mean(range(1, x.ndim - 2)).reshape(len(x), -1)
             x = nn.Dense(self.head_features, dtype=self.dtype, name="head")(x)
-        x = nn.BatchNorm(not train, dtype=self.dtype, name="head_norm")(x)
+        norm = nn.BatchNorm(
+            not train, momentum=BatchNorm.momentum, dtype=self.dtype, name="head_norm"
+        )
+        x = norm(x)
         logits = nn.Dense(self.classes, dtype=self.dtype, name="logits")(nn.elu(x))
         return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
 
