@@ -53,3 +53,4 @@ from eqjax.pooling import (
     max_pool as max_pool,
     upsample as upsample,
 )
+from eqjax.windows import window as window

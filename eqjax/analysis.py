@@ -9,10 +9,16 @@ import jax.numpy as jnp
 
 from eqjax.groups import Group
 from eqjax.layers import transform
+from eqjax.orbits import Fiber
 
 
 def equivariance_error(
-    fn: Callable[[jax.Array], jax.Array], x: jax.Array, *, group: Group
+    fn: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    *,
+    group: Group,
+    fiber_in: Fiber | None = None,
+    fiber_out: Fiber | None = None,
 ) -> jax.Array:
     """Return max over u of |fn(u . x) - u . fn(x)| / |fn(x)|, norms over all entries.
 
@@ -20,6 +26,8 @@ def equivariance_error(
       fn: maps images or fields to images, fields, or invariants (batch, numbers).
       x: an image (batch, *space, channels) or a field (batch, *space, fiber, channels).
       group: the group whose elements are tried.
+      fiber_in: fiber of x where it is a quotient.
+      fiber_out: fiber of fn(x) where it is a quotient.
 
     Returns:
       A scalar, 0 for an exactly equivariant function. NaN where fn(x) is zero.
@@ -28,8 +36,10 @@ def equivariance_error(
     moves = reference.ndim > 2
 
     def error(u: int) -> jax.Array:
-        expected = transform(reference, u, group=group) if moves else reference
-        got = fn(transform(x, u, group=group))
+        expected = reference
+        if moves:
+            expected = transform(reference, u, group=group, fiber=fiber_out)
+        got = fn(transform(x, u, group=group, fiber=fiber_in))
         if got.shape != expected.shape:
             raise ValueError(
                 f"fn returns shape {got.shape} for a transformed input and "

@@ -27,7 +27,12 @@ class Architecture:
         """Reject empty architectures and mixed ambient groups."""
         if not self.groups:
             raise ValueError("an architecture needs at least one layer")
+        if isinstance(self.groups, str):
+            raise TypeError("names of groups are read by Architecture.parse")
+        object.__setattr__(self, "groups", tuple(self.groups))  # lists do not hash
         for layer, group in enumerate(self.groups):
+            if not isinstance(group, Group):
+                raise TypeError(f"layer {layer} needs a Group, got {group!r}")
             if group.ambient != self.groups[0].ambient:
                 raise ValueError(
                     f"layer {layer} lives over {group.ambient!r}, layer 0 over "

@@ -264,6 +264,8 @@ class Group:
         Raises:
           ValueError: there is no such subgroup; the message names the nearest ones.
         """
+        if isinstance(index, str):
+            raise TypeError(f"index is a number; for a direction pass axis={index!r}")
         wanted = name if axis is None else f"{name}:{axis}"
         exact = [H for H in self.subgroups if H.name == wanted]
         kin = exact or [H for H in self.subgroups if H.family == wanted]
@@ -287,18 +289,16 @@ class Group:
         return element in self.elements
 
     def __le__(self, other: Group) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
         return self.ambient == other.ambient and set(self.elements) <= set(
             other.elements
         )
 
     def __lt__(self, other: Group) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
         return self <= other and self.order < other.order
-
-    def __ge__(self, other: Group) -> bool:
-        return other <= self
-
-    def __gt__(self, other: Group) -> bool:
-        return other < self
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
@@ -364,8 +364,8 @@ def full_octahedral() -> Group:
 def _right_angle_turns(n: int, kind: str) -> list[np.ndarray]:
     if n not in (1, 2, 4):
         raise ValueError(
-            f"{kind}(n) takes n = 1, 2 or 4, got {n}: only right angles are exact on "
-            f"a pixel grid; the nearest exact one is {kind}({1 if n < 2 else 4})"
+            f"{kind}(n) takes n = 1, 2 or 4, got {n!r}: only right angles are exact on "
+            f"a pixel grid; try {kind}(4)"
         )
     return [np.linalg.matrix_power(_TURN, k * (4 // n)) for k in range(n)]
 

@@ -73,6 +73,11 @@ def transform(
     if x.ndim == d + 2:
         return moved
     fiber = fiber or _fiber_of_size(x.shape[-2], group)
+    if fiber.ambient != group.ambient or fiber.size != x.shape[-2]:
+        raise ValueError(
+            f"a fiber of {fiber.size} elements over {fiber.ambient!r} does not fit "
+            f"shape {x.shape} and {group!r}"
+        )
     inverse = group.ambient.inverse[u]
     return moved[..., fiber.action[inverse], :]
 
@@ -93,6 +98,16 @@ class TiedModule(nn.Module):
     Subclasses say in `ties` how each of their parameters stands for a full array; the
     morphism needs to know no more about them.
     """
+
+    def __post_init__(self) -> None:
+        """Reject a name in place of a group."""
+        super().__post_init__()
+        group = getattr(self, "group", None)
+        if not isinstance(group, Group):
+            raise TypeError(
+                f"{type(self).__name__} needs a Group, such as "
+                f"eq.dihedral(4).subgroup('C4'), got group={group!r}"
+            )
 
     @property
     def ties(self) -> dict[str, Tie]:
@@ -188,7 +203,7 @@ class GroupConv(TiedModule):
         """
         self._check_field(x)
         split = self.feature_group_count
-        if x.shape[-1] % split or self.features % split:
+        if split < 1 or x.shape[-1] % split or self.features % split:
             raise ValueError(
                 f"feature_group_count {split} must divide both the {x.shape[-1]} input "
                 f"channels and the {self.features} features"
@@ -250,6 +265,8 @@ class GroupConv(TiedModule):
 
     def _check_field(self, x: jax.Array) -> None:
         d, fiber = self.group.dimension, self.fibers[0]
+        if self.features < 1:
+            raise ValueError(f"features must be at least 1, got {self.features}")
         if x.ndim != d + 3 or x.shape[-2] != fiber.size:
             hint = "; images go through LiftingConv" if x.ndim == d + 2 else ""
             raise ValueError(
@@ -300,14 +317,12 @@ class GroupConvTranspose(GroupConv):
         if self.feature_group_count != 1:
             raise ValueError("GroupConvTranspose has no feature groups; use 1")
         kernel, bias, x = self._parameters(x, x.shape[-1])
-        window = self.window(x.shape[1:-2])
+        settings = {**self._window_settings(x), "strides": self._spacing()[0]}
         y = convolve_transpose(
             _merge_fiber(x),
             kernels.convolution_layout(kernels.expand(kernel, self.ties["kernel"])),
-            strides=self._spacing()[0],
-            padding=window.padding,
-            dilation=window.dilation,
             precision=self.precision,
+            **settings,
         )
         y = _split_fiber(y, self.fibers[1].size)
         return y if bias is None else y + bias

@@ -62,18 +62,20 @@ class Plan:
     moves: dict[Path, Move]
 
 
-def match(source: nn.Module, target: nn.Module, inputs: Any) -> Plan:
+def match(source: nn.Module, target: nn.Module, inputs: Any, **settings: Any) -> Plan:
     """Match two models.
 
     Args:
       source: any linen model that holds tied layers.
       target: the same model with other groups.
       inputs: an input of both, or a tuple of call arguments; arrays may be abstract.
+      **settings: keyword arguments of both calls.
 
     Raises:
       ValueError: the models differ otherwise; the message names the path.
     """
-    a, b = tied_model(source, inputs), tied_model(target, inputs)
+    a = tied_model(source, inputs, **settings)
+    b = tied_model(target, inputs, **settings)
     _check_same_paths("tied layer", a.layers, b.layers)
     for path, layer in a.layers.items():
         _check_layers(path, layer, b.layers[path])
@@ -95,24 +97,27 @@ def match(source: nn.Module, target: nn.Module, inputs: Any) -> Plan:
     return Plan(a, b, moves)
 
 
-def tied_model(model: nn.Module, inputs: Any) -> TiedModel:
+def tied_model(model: nn.Module, inputs: Any, **settings: Any) -> TiedModel:
     """Trace a model and return its variables' shapes, tied layers and ties."""
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     abstract = tuple(
         jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
         for x in arguments
     )
+    keywords = tuple(sorted(settings.items()))
     try:
-        hash((model, abstract))
+        hash((model, abstract, keywords))
     except TypeError:  # a list or a dict among the model's fields
-        return _trace(model, abstract)
-    return _trace_once(model, abstract)
+        return _trace(model, abstract, keywords)
+    return _trace_once(model, abstract, keywords)
 
 
-def _trace(model: nn.Module, arguments: tuple) -> TiedModel:
+def _trace(
+    model: nn.Module, arguments: tuple, keywords: tuple[tuple[str, Any], ...]
+) -> TiedModel:
     layers: dict[Path, TiedModule] = {}
     ties: dict[Path, Tie] = {}
-    ranks: dict[Path, int] = {}
+    inner: dict[Path, tuple[int, ...]] = {}
 
     def record(call, args, kwargs, context):
         result = call(*args, **kwargs)
@@ -122,22 +127,47 @@ def _trace(model: nn.Module, arguments: tuple) -> TiedModel:
             for name, tie in module.ties.items():
                 path = ("params", *module.path, name)
                 ties[path] = tie
-                ranks[path] = module.get_variable("params", name).ndim
+                inner[path] = module.get_variable("params", name).shape
         return result
 
     def initialize(key, arrays):
         remaining = iter(arrays)
         full = [next(remaining) if hasattr(x, "shape") else x for x in arguments]
         with nn.intercept_methods(record):
-            return model.init({"params": key, "dropout": key}, *full)
+            rngs = {"params": key, "dropout": key}
+            return model.init(rngs, *full, **dict(keywords))
 
     arrays = [x for x in arguments if hasattr(x, "shape")]
     variables = jax.eval_shape(initialize, jax.random.key(0), arrays)
     shapes = flatten_dict(flax.core.unfreeze(variables))
-    stacked = {path: len(shapes[path].shape) - ranks[path] for path in ties}
+    stacked = {}
+    for path, own in inner.items():
+        stacked[path] = len(shapes[path].shape) - len(own)
+        if shapes[path].shape[stacked[path] :] != own:
+            raise ValueError(
+                f"{show(path)} has shape {shapes[path].shape} for one of {own} inside "
+                "nn.scan or nn.vmap; stack members along axis 0 (variable_axes)"
+            )
     return TiedModel(shapes, layers, ties, stacked)
 
 
+# Fields of a layer that a morphism may change, or that do not change its function.
+_MAY_DIFFER = {
+    "group",
+    "parametrization",
+    "name",
+    "parent",
+    "features",  # told by the widths of its parameters
+    "dtype",
+    "param_dtype",
+    "precision",
+    "kernel_init",
+    "bias_init",
+    "scale_init",
+    "use_running_average",
+    "use_bias",  # told by its parameters
+    "use_scale",
+}
 _trace_once = functools.lru_cache(maxsize=1024)(_trace)
 
 
@@ -172,6 +202,13 @@ def _check_layers(path: Path, source: TiedModule, target: TiedModule) -> None:
             f"{show(path)} lives over {source.group.ambient!r} in the source model and "
             f"over {target.group.ambient!r} in the target"
         )
+    for field in dataclasses.fields(source):
+        mine, theirs = getattr(source, field.name), getattr(target, field.name)
+        if field.name not in _MAY_DIFFER and mine != theirs:
+            raise ValueError(
+                f"{show(path)} has {field.name}={mine} in the source model and "
+                f"{field.name}={theirs} in the target; a morphism changes groups alone"
+            )
 
 
 def _check_widths(path: Path, a: TiedModel, b: TiedModel) -> None:

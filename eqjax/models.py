@@ -15,7 +15,7 @@ from eqjax.kernels import PARAMETRIZATIONS, Parametrization
 from eqjax.layers import GroupConv, InvariantHead, LiftingConv
 from eqjax.norms import BatchNorm, ElementBatchNorm
 from eqjax.pooling import avg_pool
-from eqjax.windows import Window, resolve_padding
+from eqjax.windows import Window, window
 
 
 class EquivariantCNN(nn.Module):
@@ -57,6 +57,8 @@ class EquivariantCNN(nn.Module):
 
     def __post_init__(self):
         """Check the settings against each other."""
+        for name in ("features", "pool_after"):  # lists do not hash
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         super().__post_init__()
         for name, value, known in (
             ("norm", self.norm, ("channel", "element")),
@@ -108,8 +110,8 @@ class EquivariantCNN(nn.Module):
             norm = make_norm(group=groups[layer], name=f"norm{layer + 1}", **tie)
             x = nn.relu(norm(conv(x), not train))
             if layer + 1 in self.pool_after:
-                window = self._pooling_window(x.shape[1:-2])
-                x = avg_pool(x, window.taps, window.strides, window.padding)
+                pool = self._pooling_window(x.shape[1:-2])
+                x = avg_pool(x, pool.taps, pool.strides, pool.padding)
         if self.head == "invariant":
             head = InvariantHead(
                 self.head_features, group=groups[-1], name="head", **tie
@@ -118,10 +120,10 @@ class EquivariantCNN(nn.Module):
         else:
             x = x.mean(range(1, x.ndim - 2)).reshape(len(x), -1)
             x = nn.Dense(self.head_features, dtype=self.dtype, name="head")(x)
-        norm = nn.BatchNorm(
+        head_norm = nn.BatchNorm(
             not train, momentum=BatchNorm.momentum, dtype=self.dtype, name="head_norm"
         )
-        x = norm(x)
+        x = head_norm(x)
         logits = nn.Dense(self.classes, dtype=self.dtype, name="logits")(nn.elu(x))
         return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
 
@@ -135,15 +137,14 @@ class EquivariantCNN(nn.Module):
         if self.norm == "element" or self.head == "dense":
             return ambient.subgroups[-1]
         kept = self.architecture.groups[0].meet(*self.architecture.groups[1:])
-        for window in self._windows(tuple(space)):
-            kept = window.symmetry(kept)
+        for each in self._windows(tuple(space)):
+            kept = each.symmetry(kept)
         return kept
 
     def _windows(self, space: tuple[int, ...]) -> list[Window]:
         windows = []
         for layer in range(len(self.features)):
-            taps = (self.kernel_size,) * len(space)
-            windows.append(_window(space, taps, 1, "SAME"))
+            windows.append(window(space, self.kernel_size, 1, "SAME"))
             if layer + 1 in self.pool_after:
                 windows.append(self._pooling_window(space))
             space = windows[-1].output_size
@@ -152,15 +153,16 @@ class EquivariantCNN(nn.Module):
     def _pooling_window(self, space: tuple[int, ...]) -> Window:
         even = all(n % 2 == 0 for n in space)
         if self.pooling == "exact" and even:
-            return _window(space, (2,) * len(space), 2, "VALID")
-        return _window(space, (3,) * len(space), 2, 1)
+            return window(space, 2, 2)
+        return window(space, 3, 2, 1)
 
 
 def paper(architecture: Architecture, **settings: Any) -> EquivariantCNN:
     """Build the backbone as the authors' code has it.
 
     Norm per real channel, 3x3 pooling on every size, and a dense head that reads all
-    fiber elements: equivariant at the start of training only.
+    fiber elements: only the convolutions are equivariant, and the logits never are
+    invariant.
 
     Args:
       architecture: one group per convolution.
@@ -178,9 +180,3 @@ def exact(architecture: Architecture, **settings: Any) -> EquivariantCNN:
       **settings: any attribute of `EquivariantCNN`.
     """
     return EquivariantCNN(architecture, **settings)
-
-
-def _window(space, taps, stride: int, padding) -> Window:
-    strides, dilation = (stride,) * len(space), (1,) * len(space)
-    pairs = resolve_padding(padding, space, taps, strides, dilation)
-    return Window(space, taps, strides, dilation, pairs)

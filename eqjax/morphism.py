@@ -92,7 +92,12 @@ class MorphReport:
 
 
 def morph(
-    variables: Mapping[str, Any], *, source: nn.Module, target: nn.Module, inputs: Any
+    variables: Mapping[str, Any],
+    *,
+    source: nn.Module,
+    target: nn.Module,
+    inputs: Any,
+    **settings: Any,
 ) -> tuple[dict[str, Any], MorphReport]:
     """Carry the variables of a model to the same model with other groups.
 
@@ -106,6 +111,7 @@ def morph(
       target: the same model with other groups.
       inputs: an input of the models, or a tuple of call arguments; only shapes matter,
         so `jax.ShapeDtypeStruct` will do.
+      **settings: keyword arguments of the models' calls, such as train=False.
 
     Returns:
       The variables of the target model, and a report of what changed per layer.
@@ -114,7 +120,7 @@ def morph(
       ValueError: the models differ in more than groups and parametrization, or the
         variables are not those of the source; the message names the path.
     """
-    plan = match(source, target, inputs)
+    plan = match(source, target, inputs, **settings)
     flat = flatten_dict(flax.core.unfreeze(dict(variables)))
     flat = jax.tree.map(jnp.asarray, flat)
     for path in flat:
@@ -132,7 +138,12 @@ def morph(
 
 
 def morph_optimizer(
-    opt_state: Any, *, source: nn.Module, target: nn.Module, inputs: Any
+    opt_state: Any,
+    *,
+    source: nn.Module,
+    target: nn.Module,
+    inputs: Any,
+    **settings: Any,
 ) -> Any:
     """Carry the state of an optax optimizer along with `morph`.
 
@@ -142,11 +153,17 @@ def morph_optimizer(
     changes by the factor that the report of `morph` names; put `compensated_steps()`
     behind the optimizer to undo it.
 
+    What a state means is read off its fields and their order in the chain. Two optax
+    transformations leave nothing to read: adamax keeps an infinity norm under the name
+    of Adam's second moment, and sign_sgd keeps nothing, so that its steps pass for
+    plain gradients in `compensated_steps`.
+
     Args:
       opt_state: the state of any optax chain of sgd, momentum, adam, adamw and kin.
       source: as in `morph`.
       target: as in `morph`.
       inputs: as in `morph`.
+      **settings: as in `morph`.
 
     Returns:
       The state of the same optimizer for the target's parameters.
@@ -154,19 +171,23 @@ def morph_optimizer(
     Raises:
       ValueError: the state holds a quantity per parameter whose meaning is unknown.
     """
-    plan = match(source, target, inputs)
+    plan = match(source, target, inputs, **settings)
     params = {path[1:] for path in plan.source.shapes if path[0] == "params"}
     leaves, structure = jax.tree_util.tree_flatten_with_path(opt_state)
     owners = [_owner(keys, params) for keys, _ in leaves]
-    normalized = {owner for owner, field in owners if field in _NORMALIZING}
+    normalized: set[Path] = set()  # whose steps were normalized so far in the chain
     new = []
     for (keys, leaf), (owner, field) in zip(leaves, owners, strict=True):
+        if field in _NORMALIZING:
+            normalized.add(owner)
         move = plan.moves.get(("params", *owner))
         if move is None:
             new.append(leaf)
             continue
         if field == _STEP_SCALE:
             weight = _unit_step if owner in normalized else _gradient_step
+        elif field in _AVERAGES and owner in normalized:
+            weight = _normalized_weight
         elif field in _MOMENTS:
             weight = functools.partial(_moment_weight, power=_MOMENTS[field])
         else:
@@ -217,6 +238,8 @@ _MOMENTS = {
 # States that hold one of these take steps whose size the gradient does not set: Adam
 # and its kin divide by a second moment, Lion takes the sign of its only one.
 _NORMALIZING = {"mu", "nu", "nu_max", "sum_of_squares"}
+# Running means, of gradients or, behind a normalizing state, of normalized steps.
+_AVERAGES = {"trace", "ema"}
 _STEP_SCALE = CompensationState._fields[0]
 Weight = Callable[[Tie], np.ndarray]
 
@@ -229,6 +252,11 @@ def _value_weight(tie: Tie) -> np.ndarray:
 def _moment_weight(tie: Tie, *, power: int) -> np.ndarray:
     """A parameter's gradient sums unit * dK over its orbit."""
     return (tie.table.size * tie.unit) ** -float(power)
+
+
+def _normalized_weight(tie: Tie) -> np.ndarray:
+    """A normalized step is the same number under every group."""
+    return np.ones(tie.table.num_orbits)
 
 
 def _gradient_step(tie: Tie) -> np.ndarray:

@@ -7,7 +7,6 @@ fiber. The statistics themselves are computed by Flax's own layers.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -22,7 +21,7 @@ from eqjax.layers import TiedModule
 from eqjax.orbits import Fiber, fiber_table, regular
 
 
-class FiberNorm(TiedModule):
+class FiberNorm(TiedModule, kw_only=True):
     """What the norms share: a tied scale and offset along the fiber.
 
     Takes and returns a field (batch, *space, fiber, channels).
@@ -47,9 +46,9 @@ class FiberNorm(TiedModule):
     use_scale: bool = True
     bias_init: Initializer = nn.initializers.zeros_init()
     scale_init: Initializer = nn.initializers.ones_init()
-    group: Group = dataclasses.field(kw_only=True)
-    fiber: Fiber | None = dataclasses.field(default=None, kw_only=True)
-    parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
+    group: Group
+    fiber: Fiber | None = None
+    parametrization: Parametrization = "tied"
 
     @property
     def ties(self) -> dict[str, Tie]:
@@ -183,7 +182,7 @@ class GroupNorm(FiberNorm):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize a field (batch, *space, fiber, channels)."""
         self._check_field(x)
-        if x.shape[-1] % self.num_groups:
+        if self.num_groups < 1 or x.shape[-1] % self.num_groups:
             raise ValueError(
                 f"num_groups must divide the {x.shape[-1]} channels, got "
                 f"{self.num_groups}"

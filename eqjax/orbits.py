@@ -127,12 +127,7 @@ def kernel_table(
       ValueError: the group does not map the taps to themselves, or a fiber belongs to
         another ambient group.
     """
-    for fiber in (fiber_in, fiber_out):
-        if fiber.ambient != group.ambient:
-            raise ValueError(
-                f"fiber of ambient group {fiber.ambient!r} does not fit a layer "
-                f"over {group.ambient!r}"
-            )
+    _check_fibers(group, fiber_in, fiber_out)
     check_preserved(group, kernel_size, "kernel_size")
     elements = list(group.elements)
     actions = (
@@ -147,6 +142,7 @@ def kernel_table(
 @functools.cache
 def fiber_table(group: Group, fiber: Fiber) -> OrbitTable:
     """Return the orbits of a group on a fiber, a table of shape (fiber.size,)."""
+    _check_fibers(group, fiber)
     return _orbits(group, (fiber.action[list(group.elements)],), (fiber.size,))
 
 
@@ -176,6 +172,15 @@ def preserving_subgroup(group: Group, values: Sequence) -> Group:
         if all(values[i] == values[j] for i, j in enumerate(axes)):
             kept.append(element)
     return group.generated_by(kept)
+
+
+def _check_fibers(group: Group, *fibers: Fiber) -> None:
+    for fiber in fibers:
+        if fiber.ambient != group.ambient:
+            raise ValueError(
+                f"fiber of ambient group {fiber.ambient!r} does not fit a layer "
+                f"over {group.ambient!r}"
+            )
 
 
 def _tap_action(group: Group, kernel_size: tuple[int, ...]) -> np.ndarray:

@@ -13,13 +13,14 @@ from eqjax import kernels
 from eqjax.groups import Group
 from eqjax.kernels import Tie
 from eqjax.orbits import fiber_table, regular
+from eqjax.windows import Padding, window
 
 
 def avg_pool(
     x: jax.Array,
-    window_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    padding: str | Sequence[tuple[int, int]] = "VALID",
+    window_shape: int | Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
     *,
     count_include_pad: bool = True,
 ) -> jax.Array:
@@ -27,36 +28,35 @@ def avg_pool(
 
     Args:
       x: (batch, *space, fiber, channels).
-      window_shape: points per spatial axis.
-      strides: one per spatial axis, 1 if None.
-      padding: "SAME", "VALID" or (low, high) per spatial axis.
+      window_shape: points per spatial axis, or one integer for all axes.
+      strides: one per spatial axis, or one integer for all axes.
+      padding: "SAME", "VALID", an integer, or one integer or (low, high) pair per axis.
       count_include_pad: divide by the size of the window at the border too.
 
     Returns:
-      (batch, *space_out, fiber, channels). `Window.symmetry` tells which group
-      elements a choice of window commutes with.
+      (batch, *space_out, fiber, channels). What a choice of window commutes with:
+      `eq.window((28, 28), 3, 2, 1).symmetry(D4)`.
     """
     return _spatially(nn.avg_pool, x, window_shape, strides, padding, count_include_pad)
 
 
 def max_pool(
     x: jax.Array,
-    window_shape: Sequence[int],
-    strides: Sequence[int] | None = None,
-    padding: str | Sequence[tuple[int, int]] = "VALID",
+    window_shape: int | Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
 ) -> jax.Array:
     """Take the maximum of a field over windows in space; arguments as `avg_pool`."""
     return _spatially(nn.max_pool, x, window_shape, strides, padding)
 
 
-def _spatially(pool, x: jax.Array, window_shape: Sequence[int], *settings):
+def _spatially(pool, x: jax.Array, window_shape, strides, padding, *settings):
     *lead, fiber, channels = x.shape
-    if len(window_shape) != len(lead) - 1:
-        raise ValueError(
-            f"a field of shape {x.shape} has {len(lead) - 1} spatial axes, got "
-            f"window_shape {tuple(window_shape)}"
-        )
-    y = pool(x.reshape(*lead, fiber * channels), tuple(window_shape), *settings)
+    if padding == "CIRCULAR":
+        raise ValueError("pooling pads with SAME, VALID or integers, got 'CIRCULAR'")
+    w = window(lead[1:], window_shape, strides, padding)
+    merged = x.reshape(*lead, fiber * channels)
+    y = pool(merged, w.taps, w.strides, w.padding, *settings)
     return y.reshape(*y.shape[:-1], fiber, channels)
 
 
@@ -108,7 +108,7 @@ def upsample(
     """
     if method not in ("nearest", "linear"):
         raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
-    if factor < 1:
+    if not isinstance(factor, int) or factor < 1:
         raise ValueError(f"factor must be a positive integer, got {factor}")
     space = tuple(factor * n for n in x.shape[1:-2])
     return jax.image.resize(x, (x.shape[0], *space, *x.shape[-2:]), method)

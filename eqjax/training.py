@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,9 @@ class TrainState(NamedTuple):
       step: int32, number of steps taken.
     """
 
-    params: Any
-    statistics: Any
-    opt_state: Any
+    params: chex.ArrayTree
+    statistics: chex.ArrayTree
+    opt_state: chex.ArrayTree
     step: Array
 
     @property
@@ -43,7 +44,7 @@ class Metrics(NamedTuple):
 
 
 def init_state(
-    key: Array,
+    key: chex.PRNGKey,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     x: np.ndarray | Array,
@@ -70,6 +71,7 @@ def train_step(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    key: chex.PRNGKey | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Take one step on the mean softmax cross-entropy of a batch.
 
@@ -79,10 +81,12 @@ def train_step(
       y: class numbers.
       model: any linen module with a `train` argument.
       optimizer: any optax transformation.
+      key: for models with dropout; folded with the number of the step.
 
     Returns:
       The state after the step, and the metrics of the batch before it.
     """
+    rngs = {} if key is None else {"dropout": jax.random.fold_in(key, state.step)}
 
     def loss_of(params):
         logits, statistics = model.apply(
@@ -90,6 +94,7 @@ def train_step(
             x,
             train=True,
             mutable=list(state.statistics),
+            rngs=rngs,
         )
         metrics = jax.tree.map(jnp.mean, classification_metrics(logits, y))
         return metrics.loss, (statistics, metrics)
@@ -117,6 +122,7 @@ def train(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
+    key: chex.PRNGKey | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Take one step per batch.
 
@@ -125,6 +131,7 @@ def train(
       batches: pairs (x, y) of equal shapes.
       model: as in `train_step`.
       optimizer: as in `train_step`.
+      key: as in `train_step`.
 
     Returns:
       The state after the last step, and the metrics averaged over all batches.
@@ -134,7 +141,9 @@ def train(
     """
     history = []
     for x, y in batches:
-        state, metrics = _jitted_step(state, x, y, model=model, optimizer=optimizer)
+        state, metrics = _jitted_step(
+            state, x, y, model=model, optimizer=optimizer, key=key
+        )
         history.append(metrics)
     if not history:
         raise ValueError("train needs at least one batch; is batch_size too large?")

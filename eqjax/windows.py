@@ -22,17 +22,19 @@ from eqjax.groups import Group
 Padding = str | int | Sequence[int | tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 
+_INTEGER = (int, np.integer)
 _PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
 
 def per_axis(value: int | Sequence[int], dimension: int, what: str) -> tuple[int, ...]:
     """Return one positive integer per spatial axis, repeating a single one."""
-    values = (value,) * dimension if isinstance(value, int) else tuple(value)
-    if len(values) != dimension or any(v < 1 for v in values):
+    values = (value,) * dimension if isinstance(value, _INTEGER) else tuple(value)
+    integral = all(isinstance(v, _INTEGER) for v in values)
+    if len(values) != dimension or not integral or min(values) < 1:
         raise ValueError(
             f"{what} must be a positive integer or {dimension} of them, got {value!r}"
         )
-    return values
+    return tuple(int(v) for v in values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Window:
 
     def symmetry(self, group: Group) -> Group:
         """Return the largest subgroup whose action the window commutes with."""
+        if len(self.size) != group.dimension:
+            raise ValueError(
+                f"{group!r} acts on {group.dimension} axes, the window slides over "
+                f"{len(self.size)}: {self.size}"
+            )
         axes = tuple(self._axes())
         reversible = [
             s * (count - 1) == n - 1 + 2 * lo - d * (k - 1)
@@ -112,9 +119,30 @@ def resolve_padding(
             return tuple(((e - 1) // 2, e // 2) for e in extent)
         pads = lax.padtype_to_pads(size, extent, strides, padding)
         return tuple((int(lo), int(hi)) for lo, hi in pads)
-    entries = [padding] * len(size) if isinstance(padding, int) else list(padding)
+    entries = [padding] * len(size) if isinstance(padding, _INTEGER) else list(padding)
     if len(entries) != len(size):
         raise ValueError(
             f"padding needs one entry for each of {len(size)} axes, got {padding!r}"
         )
-    return tuple((e, e) if isinstance(e, int) else (e[0], e[1]) for e in entries)
+    pairs = [(e, e) if isinstance(e, _INTEGER) else tuple(e) for e in entries]
+    return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def window(
+    size: Sequence[int],
+    taps: int | Sequence[int],
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+) -> Window:
+    """Return a window from settings as layers and pooling take them.
+
+    >>> from eqjax.groups import dihedral
+    >>> window((28, 28), 3, 2, 1).symmetry(dihedral(4)).name
+    'D1:i-j'
+    """
+    d = len(size)
+    taps, strides = per_axis(taps, d, "window"), per_axis(strides, d, "strides")
+    spacing = per_axis(dilation, d, "dilation")
+    pairs = resolve_padding(padding, size, taps, strides, spacing)
+    return Window(tuple(size), taps, strides, spacing, pairs)

@@ -6,7 +6,9 @@ python -m experiments.evolve [--data rotated] [--groups D4 C4 C1] ...
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 import platform
 import sys
 import time
@@ -90,12 +92,15 @@ class Config:
 
     def __post_init__(self) -> None:
         """Reject values that no search can run with."""
-        for name in ("population", "children", "batch_size", "kernel_size"):
+        whole = ("population", "children", "batch_size", "kernel_size", "head_features")
+        for name in whole:
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
         for name in ("learning_rate", "epochs", "first_epochs"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive")
+        if self.seed < 0:
+            raise ValueError("--seed must be at least 0")
         if self.generations < 0:
             raise ValueError("--generations must be at least 0")
         if not self.features or min(self.features) < 1:
@@ -109,15 +114,20 @@ class Config:
             raise ValueError("--resume needs the --name of a run")
 
 
+def make_model(config: Config, architecture: eq.Architecture) -> eq.EquivariantCNN:
+    """Return the network of an architecture."""
+    preset = {"exact": eq.exact, "paper": eq.paper}[config.preset]
+    return preset(
+        architecture,
+        features=config.features,
+        kernel_size=config.kernel_size,
+        pool_after=config.pool_after,
+        head_features=config.head_features,
+    )
+
+
 def make_search(config: Config, dataset: digits.Dataset) -> Search:
     """Return the search that a configuration describes."""
-    settings: dict[str, Any] = {
-        "features": config.features,
-        "kernel_size": config.kernel_size,
-        "pool_after": config.pool_after,
-        "head_features": config.head_features,
-    }
-    preset = {"exact": eq.exact, "paper": eq.paper}[config.preset]
     per_epoch = len(dataset.train.labels) / config.batch_size
     first_steps = max(1, round(config.first_epochs * per_epoch))
     steps = max(1, round(config.epochs * per_epoch))
@@ -133,7 +143,7 @@ def make_search(config: Config, dataset: digits.Dataset) -> Search:
             candidates=candidate_groups(config),
             children=config.children,
         ),
-        make_model=lambda architecture: preset(architecture, **settings),
+        make_model=functools.partial(make_model, config),
         optimizer=OPTIMIZERS[config.optimizer](rate),
         data=dataset,
         batch_size=config.batch_size,
@@ -278,6 +288,17 @@ def _print_front(console: Console, front: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def _say_what_is_exact(console: Console, config: Config) -> None:
+    """Warn where the network cannot have the symmetry that its groups promise."""
+    start = first_architecture(config)
+    kept = make_model(config, start).symmetry((28, 28))
+    if kept != start.groups[0]:
+        console.print(
+            f"note: this network is not exact: whatever its layers' groups, its logits "
+            f"are sure to be invariant to {kept.name} alone"
+        )
+
+
 def _environment() -> dict[str, str]:
     packages = {name: version(name) for name in ("eqjax", "jax", "flax", "optax")}
     device = jax.devices()[0]
@@ -293,18 +314,27 @@ def _open_run(config: Config) -> tuple[Config, Path]:
         saved = {**dataclasses.asdict(config), "name": folder.name, "resume": False}
         environment = _environment()
         runs.write_json(
-            folder / "config.json", {"config": saved, "environment": environment}
+            folder / runs.CONFIG, {"config": saved, "environment": environment}
         )
         return config, folder
     folder = runs.named_folder(str(config.name))
-    if not (folder / "config.json").exists():
-        known = sorted(p.parent.name for p in runs.ROOT.glob("*/config.json"))
+    if not (folder / runs.CONFIG).exists():
+        known = sorted(p.parent.name for p in runs.ROOT.glob(f"*/{runs.CONFIG}"))
         raise ValueError(
             f"there is no run {config.name!r}; known: {', '.join(known) or 'none'}"
         )
-    values = json.loads((folder / "config.json").read_text())["config"]
+    values = json.loads((folder / runs.CONFIG).read_text())["config"]
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Config(**values), folder
+    old = Config(**values)
+    for field in dataclasses.fields(Config):
+        asked = getattr(config, field.name)
+        if field.name == "resume" or asked in (field.default, values[field.name]):
+            continue
+        raise ValueError(
+            f"run {config.name!r} has {field.name} {values[field.name]}, and --resume "
+            f"cannot change it to {asked}"
+        )
+    return old, folder
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -317,6 +347,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
     console.print(f"writing to {folder}")
+    _say_what_is_exact(console, config)
     try:
         result = evolve(config, folder, console)
     except KeyboardInterrupt:

@@ -101,7 +101,8 @@ def _draw_groups(axes_of: dict[str, Axes], records) -> None:
             bottom += share
         axes.set(ylim=(0, 1), yticks=[])
         axes.set_ylabel(label, rotation=0, ha="right", va="center")
-    first, *_, last = axes_of.values()
+    rows = list(axes_of.values())
+    first, last = rows[0], rows[-1]
     last.set(xlabel="generation", xlim=(-0.6, len(records) - 0.4))
     last.xaxis.set_major_locator(MaxNLocator(integer=True))
     if names:

@@ -22,13 +22,14 @@ from eqjax.evolution import Score, State
 from eqjax.training import TrainState
 
 ROOT = Path("runs")
+CONFIG = "config.json"  # the first file of a run: a folder without it holds none
 
 
 def new_folder(name: str | None, default: str) -> Path:
     """Create the folder of a new run.
 
     Args:
-      name: as the user wants it; must not exist yet.
+      name: as the user wants it; must not hold a run yet.
       default: used where no name is given, numbered if it exists.
 
     Raises:
@@ -36,14 +37,14 @@ def new_folder(name: str | None, default: str) -> Path:
     """
     if name is None:
         names = [default, *(f"{default}-{i}" for i in range(2, 10_000))]
-        folder = next(ROOT / n for n in names if not (ROOT / n).exists())
+        folder = next(ROOT / n for n in names if not (ROOT / n / CONFIG).exists())
     else:
         folder = named_folder(name)
-        if folder.exists():
+        if (folder / CONFIG).exists():
             raise ValueError(
                 f"{folder} exists; go on with it by --resume, or choose another --name"
             )
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

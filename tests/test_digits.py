@@ -48,6 +48,14 @@ def test_rotations_cover_the_circle_and_keep_labels(tasks):
     # Any angle: hardly a digit stays where it is, and ink is kept but for the corners.
     still = np.abs(upright.test.images - rotated.test.images).max((1, 2, 3)) < 0.1
     assert still.mean() < 0.01
+    # The principal axes of ones, which lean a little when upright, point everywhere.
+    ones = rotated.test.images[rotated.test.labels == 1, ..., 0]
+    ink = ones - ones.min()
+    row, column = np.mgrid[:28, :28] - 13.5
+    second = [(ink * m).sum((1, 2)) for m in (row * row, row * column, column * column)]
+    angle = np.arctan2(2 * second[1], second[0] - second[2]) / 2
+    counts, _ = np.histogram(angle, bins=6, range=(-np.pi / 2, np.pi / 2))
+    assert counts.min() > 0.5 * counts.mean()
 
 
 def test_turns_depend_on_the_seed_alone():

@@ -100,6 +100,10 @@ def test_a_finished_run_resumes_to_its_result(folder, capsys):
     before = (folder / "runs/done/result.json").read_bytes()
     evolve.main(["--name", "done", "--resume"])
     assert (folder / "runs/done/result.json").read_bytes() == before
+    with pytest.raises(SystemExit):
+        evolve.main(["--name", "done", "--resume", "--generations", "7"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "has generations 2, and --resume cannot change it to 7" in printed
 
 
 def test_names_are_made_up_and_never_overwritten(folder, capsys):
@@ -113,6 +117,16 @@ def test_names_are_made_up_and_never_overwritten(folder, capsys):
     with pytest.raises(SystemExit):
         evolve.main([*short, "--name", "evolve-quarter-0"])
     assert "go on with it by --resume" in " ".join(capsys.readouterr().out.split())
+
+
+def test_one_layer_and_a_network_that_is_not_exact(folder, capsys):
+    (folder / "runs/half").mkdir(parents=True)  # killed before it wrote anything
+    short = "--preset paper --features 1 --pool-after 1 --generations 0 --epochs 0.05"
+    evolve.main([*short.split(), "--first-epochs", "0.05", "--name", "half"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not exact" in printed
+    assert "invariant to C1 alone" in printed
+    assert (folder / "runs/half/search.png").exists()
 
 
 def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
@@ -134,6 +148,9 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--generations", "-1"], "--generations must be at least 0"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--features"], "--features"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--epochs", "inf"], "--epochs must be positive"),
+        (["--head-features", "0"], "--head-features must be at least 1"),
         (["--batch-size", "8001"], "--batch-size must be at most 8000"),
         (["--pool-after", "1", "5"], "--pool-after takes numbers from 1 to 4"),
         (["--resume"], "--resume needs the --name"),

@@ -136,6 +136,10 @@ def test_subgroup_by_index_and_axis():
     assert D4.subgroup("D1", axis="i-j").name == "D1:i-j"
     with pytest.raises(ValueError, match=r"index must be in 0\.\.3, got 4"):
         D4.subgroup("D1", 4)
+    with pytest.raises(TypeError, match="for a direction pass axis='j'"):
+        D4.subgroup("D1", "j")
+    with pytest.raises(TypeError, match="not supported between"):
+        assert D4 <= "C4"
     with pytest.raises(ValueError, match="no subgroup 'D3'; nearest: .*D"):
         D4.subgroup("D3")
 
@@ -210,7 +214,7 @@ def test_matrices_that_are_no_group():
 
 
 def test_groups_that_are_not_exact_on_the_grid():
-    with pytest.raises(ValueError, match=r"1, 2 or 4, got 8.*nearest.*cyclic\(4\)"):
+    with pytest.raises(ValueError, match=r"1, 2 or 4, got 8.*try cyclic\(4\)"):
         eq.cyclic(8)
     with pytest.raises(ValueError, match="1, 2 or 4, got 3"):
         eq.dihedral(3)

@@ -8,8 +8,8 @@ from eqjax.irreps import lift_irreps
 from tests.tolerances import DOUBLE
 
 OH = eq.full_octahedral()
-VOLUME = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 3, 3, 10)))
-IRREPS = "0o + 1o + 1e + 1o"
+VOLUME = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 3, 3, 12)))
+IRREPS = "0o + 1o + 1e + 2e"
 
 
 @pytest.mark.parametrize("u", range(0, 48, 5))

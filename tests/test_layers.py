@@ -82,10 +82,17 @@ def test_every_subgroup_of_the_cube(H):
     check_commutes_with_exactly(VOLUME["conv 2x2x2"], H)
 
 
-@pytest.mark.parametrize("name", ["conv 3x3", "lift 3x3", "batch norm", "head"])
+@pytest.mark.parametrize("name", PLANE)
 def test_single_precision(name):
-    for H in D4.subgroups:
-        check_commutes_with_exactly(PLANE[name], H, np.float32, SINGLE)
+    for members in D4.conjugacy_classes:
+        check_commutes_with_exactly(PLANE[name], members[0], np.float32, SINGLE)
+
+
+@pytest.mark.parametrize("name", VOLUME)
+def test_single_precision_in_a_volume(name):
+    for family in ("Oh", "T", "C2v:k,i", "C1"):
+        H = OH.subgroup(family)
+        check_commutes_with_exactly(VOLUME[name], H, np.float32, SINGLE)
 
 
 @pytest.mark.parametrize("name", PLANE)
@@ -246,6 +253,16 @@ IMAGE = jnp.ones((1, 4, 4, 2))
         (eq.GroupConv(2, 3, padding=[1], group=D4), FIELD, "each of 2 axes"),
         (eq.GroupConv(2, 5, padding="VALID", group=D4), FIELD, "does not fit"),
         (eq.GroupConv(3, 3, feature_group_count=2, group=D4), FIELD, "must divide"),
+        (eq.GroupConv(2, (3.0, 3.0), group=D4), FIELD, "kernel_size must be a posi"),
+        (eq.GroupConv(0, 3, group=D4), FIELD, "features must be at least 1"),
+        (eq.GroupConv(2, 3, feature_group_count=0, group=D4), FIELD, "must divide"),
+        (eq.GroupNorm(0, group=D4), FIELD, "must divide the 2 channels, got 0"),
+        (eq.GroupConvTranspose(2, 3, padding=10, group=D4), FIELD, "does not fit"),
+        (
+            eq.LayerNorm(group=D4, fiber=eq.regular(eq.cyclic(4))),
+            FIELD,
+            "does not fit a layer over",
+        ),
         (eq.InvariantHead(3, group=D4), IMAGE, "takes a field"),
         (
             eq.InvariantHead(3, group=D4, fiber_out=eq.regular(D4)),
@@ -281,7 +298,21 @@ def test_bad_input(layer, x, message):
         layer.init(jax.random.key(0), x)
 
 
+def test_numpy_integers_are_integers():
+    three, one = np.int64(3), np.int64(1)
+    layer = eq.GroupConv(2, three, padding=(one, one), strides=one, group=D4)
+    assert layer.init_with_output(jax.random.key(0), FIELD)[0].shape == FIELD.shape
+
+
+def test_a_name_in_place_of_a_group():
+    with pytest.raises(TypeError, match="GroupConv needs a Group, .* group='C4'"):
+        eq.GroupConv(2, 3, group="C4")
+
+
 def test_bad_transforms():
+    for fiber in (eq.quotient(D4.subgroup("D1")), eq.regular(eq.cyclic(4))):
+        with pytest.raises(ValueError, match="elements over .* does not fit shape"):
+            eq.transform(FIELD, 1, group=D4, fiber=fiber)
     with pytest.raises(ValueError, match=r"5 is no element .* \(0, 1, 2, 3\)"):
         eq.transform(IMAGE, 5, group=D4.subgroup("C4"))
     with pytest.raises(ValueError, match=r"8 elements \(regular\) or 1 \(trivial\)"):

@@ -28,6 +28,12 @@ def test_pooling_commutes_with_the_ambient_group(name):
     assert eq.equivariance_error(POOLS[name], FIELD, group=D4) < DOUBLE
 
 
+def test_integers_stand_for_all_axes():
+    once = eq.avg_pool(FIELD, 3, 2, 1)
+    assert np.array_equal(once, eq.avg_pool(FIELD, (3, 3), (2, 2), ((1, 1), (1, 1))))
+    assert eq.window((6, 6), 3, 2, 1).symmetry(D4).name == "D1:i-j"
+
+
 def test_pooling_that_breaks_the_symmetry():
     def pool(x):
         return eq.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
@@ -70,7 +76,9 @@ def test_dropout_drops_fields():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: eq.avg_pool(FIELD, (2, 2, 2)), "has 2 spatial axes"),
+        (lambda: eq.avg_pool(FIELD, (2, 2, 2)), "window must be a positive integer"),
+        (lambda: eq.max_pool(FIELD, 2, padding="CIRCULAR"), "SAME, VALID or integers"),
+        (lambda: eq.upsample(FIELD, 1.5), "positive integer"),
         (lambda: eq.fiber_pool(FIELD, group=D4, reduce="sum"), "'mean' or 'max'"),
         (lambda: eq.fiber_pool(FIELD[:, :, :, :3], group=D4), "expected a field"),
         (lambda: eq.upsample(FIELD, 0), "positive integer"),

@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +72,29 @@ def test_nothing_to_train_or_evaluate_on(run):
         training.evaluate(before.variables, x, y[1:], model=MODEL)
     with pytest.raises(ValueError, match="as many x as y, got 0 and 0"):
         training.evaluate(before.variables, x[:0], y[:0], model=MODEL)
+
+
+class Dropping(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = eq.LiftingConv(2, 3, group=D4)(x)
+        x = eq.FieldDropout(0.5)(x, not train)
+        return eq.InvariantHead(2, group=D4)(x)
+
+
+def test_dropout_draws_from_the_key(run):
+    _, _, _, x, y = run
+    model = Dropping()
+    state = training.init_state(jax.random.key(0), model, OPTIMIZER, x)
+
+    def loss(key):
+        batch = [(x, y)]
+        _, metrics = training.train(
+            state, batch, model=model, optimizer=OPTIMIZER, key=jax.random.key(key)
+        )
+        return float(metrics.loss)
+
+    assert loss(0) == loss(0) != loss(1)
 
 
 def test_count_parameters():

@@ -109,6 +109,11 @@ def test_layers_keep_just_the_symmetry_of_their_window(size, padding, taps):
         assert (error < DOUBLE) == (u in kept)
 
 
+def test_a_window_over_other_axes():
+    with pytest.raises(ValueError, match="acts on 2 axes, the window slides over 3"):
+        eq.window((4, 4, 4), 3).symmetry(D4)
+
+
 def test_bad_padding():
     with pytest.raises(ValueError, match="SAME, VALID, CIRCULAR, an integer, .*'FULL'"):
         resolve_padding("FULL", (4, 4), (3, 3), (1, 1), (1, 1))
