@@ -331,7 +331,7 @@ def test_moments_follow_their_own_parameter():
     inner = [tree["inner"]["conv"]["kernel"] for tree in (before, after)]
     assert np.array_equal(*inner)
     sums = [tree["conv"]["kernel"].sum() for tree in (before, after)]
-    np.testing.assert_allclose(*sums)  # a gradient is shared among the new orbits
+    np.testing.assert_allclose(*sums, rtol=SINGLE)  # a gradient is shared among the new orbits
 
 
 def test_an_optimizer_whose_state_has_no_known_meaning():
