@@ -330,8 +330,9 @@ def test_moments_follow_their_own_parameter():
     before, after = state[0].mu, moved[0].mu
     inner = [tree["inner"]["conv"]["kernel"] for tree in (before, after)]
     assert np.array_equal(*inner)
+    # A gradient is shared among the new orbits.
     sums = [tree["conv"]["kernel"].sum() for tree in (before, after)]
-    np.testing.assert_allclose(*sums, rtol=SINGLE)  # a gradient is shared among the new orbits
+    np.testing.assert_allclose(*sums, rtol=SINGLE)
 
 
 def test_an_optimizer_whose_state_has_no_known_meaning():
