@@ -70,7 +70,7 @@ class MorphReport:
         for change in self.layers:
             rows.append(
                 (
-                    "/".join(change.path),
+                    show(change.path),
                     change.source.name,
                     change.target.name,
                     f"{float(change.largest_change):.1e}",
