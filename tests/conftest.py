@@ -1,5 +1,6 @@
 """Double precision for laws, and runtime checks of all jaxtyping annotations."""
 
+import hypothesis
 import jax
 import jaxtyping
 
@@ -7,3 +8,6 @@ jax.config.update("jax_enable_x64", True)
 jaxtyping.install_import_hook(
     ["eqjax.kernels", "eqjax.convolution", "eqjax.training"], "beartype.beartype"
 )
+# The same examples everywhere, and no clock: the machines that run this are shared.
+hypothesis.settings.register_profile("eqjax", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("eqjax")

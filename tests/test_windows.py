@@ -50,7 +50,7 @@ def measured_symmetry(w):
 sizes = st.integers(1, 3)
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150)
 @given(
     size=st.tuples(st.integers(5, 8), st.integers(5, 8)),
     taps=st.tuples(sizes, sizes),
