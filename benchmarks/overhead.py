@@ -19,17 +19,12 @@ from benchmarks.report import arguments, finish
 from eqjax import orbits
 
 
-def import_seconds(module: str, repeats: int) -> list[float]:
-    """Return the seconds that fresh interpreters take to import modules."""
-    code = f"import time; t = time.perf_counter(); import {module}; "
+def import_seconds(modules: str) -> float:
+    """Return the seconds that a fresh interpreter takes to import modules."""
+    code = f"import time; t = time.perf_counter(); import {modules}; "
     code += "print(time.perf_counter() - t)"
     command = [sys.executable, "-c", code]
-    return [
-        float(
-            subprocess.run(command, capture_output=True, check=True, text=True).stdout
-        )
-        for _ in range(repeats)
-    ]
+    return float(subprocess.check_output(command))
 
 
 def table_seconds(make_group: Callable[[], eq.Group], taps: tuple[int, ...]) -> float:
@@ -48,8 +43,8 @@ def main() -> None:
     repeats = 3 if options.quick else 15
     ours, theirs = [], []
     for _ in range(repeats):  # in turns, so that a busy machine slows both
-        theirs += import_seconds("flax.linen, optax", 1)
-        ours += import_seconds("eqjax", 1)
+        theirs.append(import_seconds("flax.linen, optax"))
+        ours.append(import_seconds("eqjax"))
     tables: dict[str, tuple[Callable[[], eq.Group], tuple[int, ...]]] = {
         "D4 5x5": (functools.partial(eq.dihedral, 4), (5, 5)),
         "Oh 3x3x3": (eq.full_octahedral, (3, 3, 3)),

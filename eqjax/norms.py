@@ -55,9 +55,12 @@ class FiberNorm(TiedModule, kw_only=True):
         """The ties of scale and bias."""
         return self._ties_of(self.group)
 
+    @property
+    def _fiber(self) -> Fiber:
+        return self.fiber or regular(self.group)
+
     def _ties_of(self, group: Group) -> dict[str, Tie]:
-        fiber = self.fiber or regular(self.group)
-        tie = Tie(fiber_table(group, fiber), self.parametrization)
+        tie = Tie(fiber_table(group, self._fiber), self.parametrization)
         names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
         return dict.fromkeys(names, tie)
 
@@ -86,7 +89,7 @@ class FiberNorm(TiedModule, kw_only=True):
         )
 
     def _check_field(self, x: jax.Array) -> None:
-        d, size = self.group.dimension, (self.fiber or regular(self.group)).size
+        d, size = self.group.dimension, self._fiber.size
         if x.ndim != d + 3 or x.shape[-2] != size:
             raise ValueError(
                 f"{type(self).__name__} over {self.group!r} takes a field of shape "
