@@ -6,7 +6,8 @@ import jaxtyping
 
 jax.config.update("jax_enable_x64", True)
 jaxtyping.install_import_hook(
-    ["eqjax.kernels", "eqjax.convolution", "eqjax.training"], "beartype.beartype"
+    ["eqjax.kernels", "eqjax.convolution", "eqjax.training", "eqjax.winograd"],
+    "beartype.beartype",
 )
 # The same examples everywhere, and no clock: the machines that run this are shared.
 hypothesis.settings.register_profile("eqjax", deadline=None, derandomize=True)

@@ -15,6 +15,7 @@ ORDER = [
     "orbits",
     "windows",
     "kernels",
+    "winograd",
     "convolution",
     "layers",
     "norms",
