@@ -1,11 +1,14 @@
-"""How symmetric a function is, measured."""
+"""How symmetric a function is, and how often a program compiles, measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+from jax import monitoring
 
 from eqjax.groups import Group
 from eqjax.layers import transform
@@ -49,3 +52,34 @@ def equivariance_error(
         return jnp.linalg.norm(got - expected) / jnp.linalg.norm(reference)
 
     return jnp.max(jnp.stack([error(u) for u in group.elements]))
+
+
+@dataclasses.dataclass
+class Compilations:
+    """How many programs XLA compiled, and for how many seconds."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def count_compilations() -> Iterator[Compilations]:
+    """Count the programs compiled inside a `with` statement, by JAX's own monitoring.
+
+    >>> with count_compilations() as compiled:
+    ...     _ = jax.jit(lambda x: x + 1)(jnp.zeros(3))
+    >>> compiled.count >= 1
+    True
+    """
+    total = Compilations()
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            total.count += 1
+            total.seconds += duration_secs
+
+    monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield total
+    finally:
+        monitoring.unregister_event_duration_listener(listen)

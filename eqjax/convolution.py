@@ -4,11 +4,10 @@ Spatial axes lie between batch and channels (NWC, NHWC, NDHWC), kernels are
 (*taps, in, out), and the operation is the cross-correlation of the field:
 out(p) = sum_y f(p + y) K(y).
 
-There are two forms. The direct one is `jax.lax.conv_general_dilated`; `winograd` takes a
-fraction of the multiplications, all of them in matrix products, but only at stride one.
-On CPUs the latter is the faster one, two to three times at many channels; the direct
-form becomes 5 times slower there when kernels are vmapped, and its gradient 25 to 150
-times in a loop (`python -m benchmarks.layers`).
+There are two forms. The direct one is `jax.lax.conv_general_dilated`; `winograd` takes
+a fraction of the multiplications, all of them in matrix products, but only at stride
+one. On CPUs it is the faster one, and the only one that stays fast when kernels are
+vmapped or gradients taken inside a loop (docs/speed.md has the measurements).
 """
 
 from __future__ import annotations

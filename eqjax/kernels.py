@@ -49,11 +49,16 @@ class Tie:
             )
 
     @property
-    def unit(self) -> np.ndarray:
+    def size(self) -> np.ndarray | Array:
+        """(num_orbits,) entries per orbit, one for those that only pad the table."""
+        return self.table.size.clip(1)
+
+    @property
+    def unit(self) -> np.ndarray | Array:
         """(num_orbits,) value of a full entry when its parameter is one."""
         if self.parametrization == "tied":
             return np.ones(self.table.num_orbits)
-        return 1 / np.sqrt(self.table.size)
+        return self.size**-0.5
 
 
 def expand(kernel: Float[Array, "orbits ..."], tie: Tie) -> Float[Array, "..."]:
@@ -82,10 +87,10 @@ def collapse(full: Float[Array, "..."], tie: Tie) -> Float[Array, "orbits ..."]:
     index = table.index.reshape(-1)
     first = flat[table.representative]
     deviation = jnp.zeros_like(first).at[index].add(flat - first[index])
-    mean = first + deviation / _per_orbit(table.size, first)
-    if tie.parametrization == "tied":
-        return mean
-    return mean / _per_orbit(tie.unit, mean)
+    mean = first + deviation / _per_orbit(tie.size, first)
+    if tie.parametrization == "orthonormal":
+        mean = mean / _per_orbit(tie.unit, mean)
+    return _clear_padding(mean, table)
 
 
 def reynolds(full: Float[Array, "..."], table: OrbitTable) -> Float[Array, "..."]:
@@ -152,11 +157,20 @@ def tied_initializer(init: Initializer, tie: Tie) -> Initializer:
             full = dense.reshape(*taps, fiber_in, c_in, fiber_out, c_out)
             full = jnp.swapaxes(full, -3, -2)
         entries = full.reshape(-1, *rest)[table.representative]
-        return (entries / _per_orbit(tie.unit, entries)).astype(dtype)
+        entries = (entries / _per_orbit(tie.unit, entries)).astype(dtype)
+        return _clear_padding(entries, table)
 
     return initialize
 
 
-def _per_orbit(values: np.ndarray, like: jax.Array) -> jax.Array:
+def _clear_padding(entries: jax.Array, table: OrbitTable) -> jax.Array:
+    """Set the entries of empty orbits to zero."""
+    if table.group is not None:
+        return entries
+    used = (table.size > 0).reshape(-1, *[1] * (entries.ndim - 1))
+    return jnp.where(used, entries, 0)
+
+
+def _per_orbit(values: np.ndarray | Array, like: jax.Array) -> jax.Array:
     """Shape (num_orbits,) values to multiply a (num_orbits, *rest) array."""
     return jnp.asarray(values, like.dtype).reshape(-1, *[1] * (like.ndim - 1))

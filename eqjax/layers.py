@@ -28,6 +28,7 @@ from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
 from eqjax.orbits import (
     Fiber,
+    OrbitTable,
     check_preserved,
     fiber_table,
     kernel_table,
@@ -97,6 +98,10 @@ class TiedModule(nn.Module):
 
     Subclasses say in `ties` how each of their parameters stands for a full array; the
     morphism needs to know no more about them.
+
+    Where the variables hold a collection `orbits`, its tables take the place of those
+    of `group`: the group is then data, and one compiled program serves all groups (see
+    `eqjax.encoding`).
     """
 
     def __post_init__(self) -> None:
@@ -117,10 +122,14 @@ class TiedModule(nn.Module):
     def tied_param(
         self, name: str, init: Initializer, rest: tuple[int, ...], dtype: Any
     ) -> jax.Array:
-        """Declare the tied parameter `name` of shape (num_orbits, *rest)."""
+        """Declare the tied parameter `name`, (num_orbits, *rest), and expand it."""
         tie = self.ties[name]
+        if self.has_variable("orbits", name):
+            given = OrbitTable(None, **self.get_variable("orbits", name))
+            tie = dataclasses.replace(tie, table=given)
         shape = (tie.table.num_orbits, *rest)
-        return self.param(name, kernels.tied_initializer(init, tie), shape, dtype)
+        param = self.param(name, kernels.tied_initializer(init, tie), shape, dtype)
+        return kernels.expand(param, tie)
 
 
 class GroupConv(TiedModule):
@@ -209,12 +218,9 @@ class GroupConv(TiedModule):
                 f"channels and the {self.features} features"
             )
         kernel, bias, x = self._parameters(x, x.shape[-1] // split)
-        full = kernels.convolution_layout(
-            kernels.expand(kernel, self.ties["kernel"]), split
-        )
         y = convolve(
             _merge_fiber(x, split),
-            full,
+            kernels.convolution_layout(kernel, split),
             circular=self.padding == "CIRCULAR",
             feature_group_count=split,
             precision=self.precision,
@@ -251,7 +257,7 @@ class GroupConv(TiedModule):
         return strides, dilation
 
     def _parameters(self, x: jax.Array, c_in: int):
-        """Return kernel, bias over the fiber (or None), and x, all in one dtype."""
+        """Return full kernel and bias (or None), and x, all in one dtype."""
         shape = (c_in, self.features)
         kernel = self.tied_param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None
@@ -259,7 +265,6 @@ class GroupConv(TiedModule):
             bias = self.tied_param(
                 "bias", self.bias_init, (self.features,), self.param_dtype
             )
-            bias = kernels.expand(bias, self.ties["bias"])
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return kernel, bias, x
 
@@ -320,7 +325,7 @@ class GroupConvTranspose(GroupConv):
         settings = {**self._window_settings(x), "strides": self._spacing()[0]}
         y = convolve_transpose(
             _merge_fiber(x),
-            kernels.convolution_layout(kernels.expand(kernel, self.ties["kernel"])),
+            kernels.convolution_layout(kernel),
             precision=self.precision,
             **settings,
         )

@@ -132,7 +132,7 @@ def morph(
             raise ValueError(f"variables of the source model lack {show(path)}")
         check_shape(path, flat[path], shape)
         if path in plan.moves:
-            new[path] = _carry(flat[path], plan.moves[path], _value_weight)
+            new[path] = carry(flat[path], plan.moves[path], value_weight)
     changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
     return unflatten_dict(new), MorphReport(changes)
 
@@ -173,14 +173,30 @@ def morph_optimizer(
     """
     plan = match(source, target, inputs, **settings)
     params = {path[1:] for path in plan.source.shapes if path[0] == "params"}
+    return carry_optimizer(opt_state, params, plan.moves)
+
+
+def carry_optimizer(
+    opt_state: Any, params: Set[Path], moves: Mapping[Path, Move]
+) -> Any:
+    """Carry the state of an optax optimizer along with parameters that move.
+
+    Args:
+      opt_state: as in `morph_optimizer`.
+      params: the paths of all parameters, without their collection.
+      moves: the parameters that change, by path from their collection on.
+
+    Returns:
+      The state for the parameters after the moves.
+    """
     leaves, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    owners = [_owner(keys, params) for keys, _ in leaves]
+    owners = [owner_of(keys, params) for keys, _ in leaves]
     normalized: set[Path] = set()  # whose steps were normalized so far in the chain
     new = []
     for (keys, leaf), (owner, field) in zip(leaves, owners, strict=True):
         if field in _NORMALIZING:
             normalized.add(owner)
-        move = plan.moves.get(("params", *owner))
+        move = moves.get(("params", *owner))
         if move is None:
             new.append(leaf)
             continue
@@ -195,7 +211,7 @@ def morph_optimizer(
                 f"cannot carry {jax.tree_util.keystr(keys)} to another group: only "
                 f"{', '.join(sorted(_MOMENTS))} of optax states have a known meaning"
             )
-        new.append(_carry(jnp.asarray(leaf), move, weight))
+        new.append(carry(jnp.asarray(leaf), move, weight))
     return jax.tree_util.tree_unflatten(structure, new)
 
 
@@ -241,48 +257,48 @@ _NORMALIZING = {"mu", "nu", "nu_max", "sum_of_squares"}
 # Running means, of gradients or, behind a normalizing state, of normalized steps.
 _AVERAGES = {"trace", "ema"}
 _STEP_SCALE = CompensationState._fields[0]
-Weight = Callable[[Tie], np.ndarray]
+Weight = Callable[[Tie], np.ndarray | jax.Array]
 
 
-def _value_weight(tie: Tie) -> np.ndarray:
+def value_weight(tie: Tie) -> np.ndarray | jax.Array:
     """An entry of K is unit * parameter."""
     return tie.unit
 
 
-def _moment_weight(tie: Tie, *, power: int) -> np.ndarray:
+def _moment_weight(tie: Tie, *, power: int) -> np.ndarray | jax.Array:
     """A parameter's gradient sums unit * dK over its orbit."""
-    return (tie.table.size * tie.unit) ** -float(power)
+    return (tie.size * tie.unit) ** -float(power)
 
 
-def _normalized_weight(tie: Tie) -> np.ndarray:
+def _normalized_weight(tie: Tie) -> np.ndarray | jax.Array:
     """A normalized step is the same number under every group."""
     return np.ones(tie.table.num_orbits)
 
 
-def _gradient_step(tie: Tie) -> np.ndarray:
+def _gradient_step(tie: Tie) -> np.ndarray | jax.Array:
     """K moves by unit * (size * unit * dK) in a step along the gradient."""
-    return tie.table.size * tie.unit**2
+    return tie.size * tie.unit**2
 
 
-def _unit_step(tie: Tie) -> np.ndarray:
+def _unit_step(tie: Tie) -> np.ndarray | jax.Array:
     """K moves by unit in a step whose size does not depend on the gradient."""
     return tie.unit
 
 
-def _carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
+def carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
     """Carry a quantity of which one unit is worth weight(tie) per entry of K."""
 
     def per_orbit(tie: Tie, like: jax.Array) -> jax.Array:
         values = weight(tie).reshape(-1, *[1] * (like.ndim - 1))
         return jnp.asarray(values, like.dtype)
 
-    def carry(leaf: jax.Array) -> jax.Array:
+    def move_one(leaf: jax.Array) -> jax.Array:
         worth = leaf * per_orbit(move.source, leaf)
         full = kernels.expand(worth, Tie(move.source.table))
         new = kernels.collapse(full, Tie(move.target.table))
         return new / per_orbit(move.target, new)
 
-    return _under_stacked_axes(carry, move)(leaf)
+    return _under_stacked_axes(move_one, move)(leaf)
 
 
 def _under_stacked_axes(fn: Callable, move: Move) -> Callable:
@@ -296,10 +312,10 @@ def _growth(move: Move, weight: Weight) -> float:
     flat = dataclasses.replace(move, stacked=0)
     with jax.ensure_compile_time_eval():  # a number even while `morph` is traced
         unit = jnp.ones(move.source.table.num_orbits)
-        return float(jnp.mean(1 / _carry(unit, flat, weight)))
+        return float(jnp.mean(1 / carry(unit, flat, weight)))
 
 
-def _owner(keys: tuple, params: Set[Path]) -> tuple[Path, str]:
+def owner_of(keys: tuple, params: Set[Path]) -> tuple[Path, str]:
     """Return the parameter that a leaf of an optimizer state belongs to, or ().
 
     The leaf lies under the name of its quantity, followed by the parameter's path.

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from eqjax import kernels
 from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
 from eqjax.layers import TiedModule
@@ -83,10 +82,8 @@ class FiberNorm(TiedModule, kw_only=True):
         return x
 
     def _along_fiber(self, name: str, init: Initializer, x: jax.Array):
-        param = self.tied_param(name, init, (x.shape[-1],), self.param_dtype)
-        return promote_dtype(
-            x, kernels.expand(param, self.ties[name]), dtype=self.dtype
-        )
+        full = self.tied_param(name, init, (x.shape[-1],), self.param_dtype)
+        return promote_dtype(x, full, dtype=self.dtype)
 
     def _check_field(self, x: jax.Array) -> None:
         d, size = self.group.dimension, self._fiber.size

@@ -82,16 +82,18 @@ def quotient(stabilizer: Group) -> Fiber:
 class OrbitTable:
     """The orbits of a group on a finite set laid out as an array.
 
-    Orbits are numbered in the order in which a row-major walk first meets them.
+    Orbits are numbered in the order in which a row-major walk first meets them. The
+    arrays may be traced, so that one compiled program serves all groups; they are then
+    padded to a common number of orbits by empty ones, of size and representative zero.
 
     Attributes:
-      group: the group whose orbits these are.
+      group: the group whose orbits these are; None where the table is data.
       index: int32, the orbit number of every entry.
       size: (num_orbits,) int32, entries per orbit.
       representative: (num_orbits,) int32, flat position of each orbit's first entry.
     """
 
-    group: Group
+    group: Group | None
     index: np.ndarray
     size: np.ndarray
     representative: np.ndarray

@@ -179,7 +179,7 @@ def transforms(tile: int, taps: int) -> Transforms:
     4
     """
     n = tile + taps - 1
-    if not (1 <= tile and 1 <= taps and n <= _LARGEST_TILE):
+    if min(tile, taps) < 1 or n > _LARGEST_TILE:
         raise ValueError(
             f"a tile holds at most {_LARGEST_TILE} input points, got {n} for {tile} "
             f"outputs and {taps} taps"

@@ -26,6 +26,7 @@ ORDER = [
     "architecture",
     "models",
     "training",
+    "encoding",
     "evolution",
     "analysis",
 ]
