@@ -234,7 +234,7 @@ def _map_tied(
         params=moved,
         statistics=statistics,
         opt_state=opt_state,
-        step=np.asarray(state.step),
+        step=jax.device_get(state.step),
     )
 
 

@@ -69,7 +69,8 @@ def convolve(
       x: (batch, *space, c_in).
       kernel: (*taps, c_in, c_out), at most `LARGEST_TAPS` taps per axis.
       padding: (low, high) per spatial axis.
-      precision: of the matrix products.
+      precision: of the matrix products; the highest if None, since the transforms
+        amplify the rounding of formats such as TF32.
 
     Returns:
       (batch, *space_out, c_out); in float32 within 1e-5 of the direct sum, relative to
@@ -92,7 +93,10 @@ def convolve(
         spread = _transform_input(_pad(x, padding, axes, tiles), axes, tiles)
         stacked = spread.reshape(len(codes), -1, c_in)
         products = lax.dot_general(
-            stacked, codes, (((2,), (1,)), ((0,), (0,))), precision=precision
+            stacked,
+            codes,
+            (((2,), (1,)), ((0,), (0,))),
+            precision="highest" if precision is None else precision,
         )
         products = products.reshape(*spread.shape[:-1], c_out)
         return _transform_output(products, axes, tiles, size)

@@ -5,6 +5,7 @@ import jax
 import jaxtyping
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 4)  # for meshes; all else uses the first
 jaxtyping.install_import_hook(
     ["eqjax.kernels", "eqjax.convolution", "eqjax.training", "eqjax.winograd"],
     "beartype.beartype",

@@ -27,6 +27,7 @@ ORDER = [
     "models",
     "training",
     "encoding",
+    "population",
     "evolution",
     "analysis",
 ]
