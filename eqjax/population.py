@@ -26,94 +26,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from eqjax import encoding, training
-from eqjax.convolution import prefer
+from eqjax.devices import (
+    DATA,
+    MEMBERS,
+    Strategy,
+    device_mesh,
+    fetch,
+    over_members,
+    place,
+)
 from eqjax.training import Metrics, TrainState
 
-MEMBERS, DATA = "population", "data"  # the axes of a mesh
 _STEPS_PER_CALL = 32  # on accelerators; a call then costs little beside its steps
 Batch = tuple[np.ndarray, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Strategy:
-    """How the members of a stack are worked on.
-
-    Attributes:
-      width: members per stack. One is trained as it is, more are vmapped.
-      steps_per_call: training steps in one call of the compiled program, in a loop on
-        the device; 1 to step from Python, as CPUs prefer.
-      mesh: devices along the axes `population` and `data`: the stack is spread over
-        the first, every batch over the second; None for a single device.
-    """
-
-    width: int = 1
-    steps_per_call: int = 1
-    mesh: Mesh | None = None
-
-    def __post_init__(self):
-        """Check sizes, and round the width up to a multiple of the mesh."""
-        for name in ("width", "steps_per_call"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
-        if self.mesh is not None:
-            if self.mesh.axis_names != (MEMBERS, DATA):
-                raise ValueError(
-                    f"a mesh needs the axes {(MEMBERS, DATA)}, got "
-                    f"{self.mesh.axis_names}; eqjax.population.device_mesh makes one"
-                )
-            devices = self.mesh.shape[MEMBERS]
-            width = -(-self.width // devices) * devices
-            object.__setattr__(self, "width", width)
-
-    @property
-    def form(self) -> str:
-        """The form of convolutions: one that vmaps and loops well where it matters."""
-        return "auto" if self.width == self.steps_per_call == 1 else "winograd"
-
-    def __str__(self) -> str:
-        """Return one line for people."""
-        devices = self.mesh.size if self.mesh is not None else 1
-        return (
-            f"{self.width} members at a time on {devices} "
-            f"{jax.devices()[0].device_kind} device{'s' * (devices > 1)}, "
-            f"{self.steps_per_call} steps per call"
-        )
-
-
-def device_mesh(
-    devices: Sequence[jax.Device] | None = None, data: int = 1
-) -> Mesh | None:
-    """Return a mesh of devices along the axes `population` and `data`.
-
-    Args:
-      devices: all of all hosts if None.
-      data: devices that share every batch.
-
-    Returns:
-      The mesh, or None for a single device.
-
-    Raises:
-      ValueError: the number of devices is no multiple of `data`.
-    """
-    devices = jax.devices() if devices is None else list(devices)
-    if data < 1 or len(devices) % data:
-        divisors = [d for d in range(1, len(devices) + 1) if len(devices) % d == 0]
-        raise ValueError(
-            f"{len(devices)} devices cannot be split by {data} along the data axis; "
-            f"possible: {divisors}"
-        )
-    if len(devices) == 1:
-        return None
-    shape = (len(devices) // data, data)
-    return jax.make_mesh(
-        shape, (MEMBERS, DATA), axis_types=(AxisType.Auto,) * 2, devices=devices
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,13 +86,13 @@ class Population:
             encoding.encode(member, model=model, inputs=self.inputs)
             for member, model in zip(members, models, strict=True)
         ]
-        return self._place(self._stack(encoded), MEMBERS)
+        return place(self._stack(encoded), self.strategy.mesh, MEMBERS)
 
     def unload(
         self, stack: TrainState, models: Sequence[nn.Module]
     ) -> list[TrainState]:
         """Return the compact members of a stack, as numpy arrays on every host."""
-        arrays = _fetch(stack)
+        arrays = fetch(stack)
         return [
             encoding.decode(
                 jax.tree.map(lambda leaf, i=i: leaf[i], arrays),
@@ -179,10 +106,12 @@ class Population:
         """Return a stack of untrained members, one per key and model."""
         filled = self._stack(list(jax.random.key_data(keys)))
         orbits = self._orbits(models)
-        return _init(self._place(filled, MEMBERS), orbits, population=self)
+        return _init(
+            place(filled, self.strategy.mesh, MEMBERS), orbits, population=self
+        )
 
     def relax(self, stack: TrainState, models: Sequence[nn.Module]) -> TrainState:
-        """Carry the members of a stack, weights and optimizer, to the models' groups."""
+        """Carry members, weights and optimizer state, to the groups of the models."""
         orbits = self._orbits(models)
         return _relax(stack, orbits, population=self)
 
@@ -210,7 +139,7 @@ class Population:
             steps += count
         if not steps:
             raise ValueError("train needs at least one batch; is batch_size too large?")
-        fetched = [_fetch(metrics) for metrics in sums]
+        fetched = [fetch(metrics) for metrics in sums]
         return stack, jax.tree.map(lambda *parts: sum(parts) / steps, *fetched)
 
     def evaluate(
@@ -229,9 +158,9 @@ class Population:
                 np.pad(a, [(0, missing), *[(0, 0)] * (a.ndim - 1)])
                 for a in (x[part], y[part], np.ones(len(y[part]), np.float32))
             )
-            placed = (self._place(a, DATA) for a in filled)
+            placed = (place(a, self.strategy.mesh, DATA) for a in filled)
             sums.append(_evaluate(stack, *placed, population=self))
-        fetched = [_fetch(metrics) for metrics in sums]
+        fetched = [fetch(metrics) for metrics in sums]
         return jax.tree.map(lambda *parts: sum(parts) / samples, *fetched)
 
     @property
@@ -241,7 +170,7 @@ class Population:
 
     def _orbits(self, models: Sequence[nn.Module]) -> Any:
         tables = [encoding.orbit_variables(model, self.inputs) for model in models]
-        return self._place(self._stack(tables), MEMBERS)
+        return place(self._stack(tables), self.strategy.mesh, MEMBERS)
 
     def _stack(self, trees: list) -> Any:
         """Stack trees of arrays, the first one again where some are missing."""
@@ -251,19 +180,8 @@ class Population:
         filled = trees + trees[:1] * (width - len(trees))
         return jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
 
-    def _place(self, tree: Any, *axes: str | None) -> Any:
-        """Spread arrays, equal on every host, over the mesh."""
-        mesh = self.strategy.mesh
-        if mesh is None:
-            return jax.device_put(tree)
-        sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.tree.map(
-            lambda a: jax.make_array_from_callback(a.shape, sharding, a.__getitem__),
-            tree,
-        )
-
     def _calls(self, batches: Iterable[Batch]) -> Iterator[tuple[Any, Any, int]]:
-        """Yield the arrays of each call of the program, and how many steps they hold."""
+        """Yield the arrays of each call, and how many steps they hold."""
         size = self.strategy.steps_per_call
         waiting: list[Batch] = []
 
@@ -276,7 +194,7 @@ class Population:
                     f"{self._data_devices} devices; the nearest multiple is "
                     f"{-(-x.shape[1] // self._data_devices) * self._data_devices}"
                 )
-            placed = (self._place(a, None, DATA) for a in (x, y))
+            placed = (place(a, self.strategy.mesh, None, DATA) for a in (x, y))
             return (*placed, len(waiting))
 
         for x, y in batches:
@@ -358,8 +276,8 @@ def _bytes_per_device(population: Population) -> int:
             (population.inputs.shape[:1], jnp.int32),
         )
     )
-    used = _train.lower(stack, xs, ys, steps, None, population=population).compile()
-    sizes = used.memory_analysis()
+    step = _train.lower(stack, xs, ys, steps, None, population=population).compile()
+    sizes: Any = step.memory_analysis()
     return (
         sizes.argument_size_in_bytes
         + sizes.output_size_in_bytes
@@ -368,40 +286,9 @@ def _bytes_per_device(population: Population) -> int:
     )
 
 
-def _fetch(tree: Any) -> Any:
-    """Return arrays, spread over the devices of all hosts, on every host."""
-    if jax.process_count() == 1:
-        return jax.device_get(tree)
-    return multihost_utils.process_allgather(tree, tiled=True)
-
-
 # --- what is compiled ---------------------------------------------------------------
 
 _compiled = functools.partial(jax.jit, static_argnames=("population",))
-
-
-def _over_members(fn, strategy: Strategy, *stacked, shared=()):
-    """Apply a function to every member of a stack, each on its device."""
-
-    def on_one_device(stacked, shared):
-        with prefer(strategy.form):
-            if strategy.width == 1:
-                only = jax.tree.map(lambda leaf: leaf[0], stacked)
-                return jax.tree.map(lambda leaf: leaf[None], fn(*only, *shared))
-            axes = (0,) * len(stacked) + (None,) * len(shared)
-            return jax.vmap(fn, axes)(*stacked, *shared)
-
-    if strategy.mesh is None:
-        return on_one_device(stacked, shared)
-    members, everywhere = PartitionSpec(MEMBERS), PartitionSpec()
-    return jax.shard_map(
-        on_one_device,
-        mesh=strategy.mesh,
-        in_specs=(members, everywhere),
-        out_specs=members,
-        axis_names={MEMBERS},  # XLA spreads the data axis by itself
-        check_vma=False,
-    )(stacked, shared)
 
 
 @_compiled
@@ -413,7 +300,7 @@ def _init(keys, orbits, *, population: Population):
         kind = {"model": population.model, "optimizer": population.optimizer}
         return encoding.init(key, orbits, inputs=x, **kind)
 
-    return _over_members(one, population.strategy, keys, orbits)
+    return over_members(one, population.strategy, keys, orbits)
 
 
 @_compiled
@@ -421,7 +308,7 @@ def _relax(stack, orbits, *, population: Population):
     one = functools.partial(
         encoding.relax, model=population.model, inputs=population.inputs
     )
-    return _over_members(one, population.strategy, stack, orbits)
+    return over_members(one, population.strategy, stack, orbits)
 
 
 @functools.partial(_compiled, donate_argnums=0)
@@ -444,7 +331,7 @@ def _train(stack, xs, ys, count, key, *, population: Population):
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
         return lax.fori_loop(0, count, step, (state, zeros))
 
-    return _over_members(one, population.strategy, stack, shared=(xs, ys, count, key))
+    return over_members(one, population.strategy, stack, shared=(xs, ys, count, key))
 
 
 @_compiled
@@ -452,9 +339,9 @@ def _evaluate(stack, x, y, weight, *, population: Population):
     """Return the sums of the metrics of a batch, over samples of weight one."""
 
     def one(state, x, y, weight):
-        logits = population.model.apply(state.variables, x)
+        logits: Any = population.model.apply(state.variables, x)
         per_sample = training.classification_metrics(logits, y)
         counted = jax.tree.map(lambda m: jnp.where(weight > 0, m, 0), per_sample)
         return jax.tree.map(jnp.sum, counted)
 
-    return _over_members(one, population.strategy, stack, shared=(x, y, weight))
+    return over_members(one, population.strategy, stack, shared=(x, y, weight))

@@ -27,6 +27,7 @@ ORDER = [
     "models",
     "training",
     "encoding",
+    "devices",
     "population",
     "evolution",
     "analysis",

@@ -1,4 +1,4 @@
-"""A member's result does not depend on strategy, company, devices or size of a stack."""
+"""A member's result does not depend on strategy, company, devices or stack."""
 
 from functools import cache, partial
 
@@ -12,7 +12,8 @@ import pytest
 import eqjax as eq
 from eqjax import training
 from eqjax.analysis import count_compilations
-from eqjax.population import Population, Strategy, choose_strategy, device_mesh
+from eqjax.devices import Strategy, device_mesh
+from eqjax.population import Population, choose_strategy
 from tests.catalogue import D4
 
 X = jax.ShapeDtypeStruct((8, 6, 6, 1), jnp.float64)
