@@ -114,7 +114,7 @@ def select_top(architectures, scores, size, key) -> list[int]:
 def select_random(architectures, scores, size, key) -> list[int]:
     """Keep any: the control."""
     del architectures
-    return np.asarray(jax.random.permutation(key, len(scores))).tolist()[:size]
+    return _generator(key).permutation(len(scores)).tolist()[:size]
 
 
 SELECTIONS: dict[str, Selection] = {
@@ -124,6 +124,11 @@ SELECTIONS: dict[str, Selection] = {
     "top": select_top,
     "random": select_random,
 }
+
+
+def _generator(key: jax.Array) -> np.random.Generator:
+    """Draw on the host: nothing compiles, however many there are to draw from."""
+    return np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
 
 
 def _by_error(scores: Sequence[Score]) -> list[int]:
@@ -163,14 +168,12 @@ class Evolution:
         if not state.scores:
             return tuple(Proposal(a, i) for i, a in enumerate(state.population))
         proposals = []
-        keys = jax.random.split(key, len(state.population))
-        for parent, (member, own) in enumerate(
-            zip(state.population, keys, strict=True)
-        ):
+        rng = _generator(key)
+        for parent, member in enumerate(state.population):
             copy, *others = member.children(self.candidates)
             if self.children is not None and len(others) >= self.children:
-                drawn = jax.random.permutation(own, len(others))[: self.children - 1]
-                others = [others[i] for i in sorted(np.asarray(drawn).tolist())]
+                drawn = rng.permutation(len(others))[: self.children - 1]
+                others = [others[i] for i in sorted(drawn.tolist())]
             proposals += [Proposal(child, parent) for child in (copy, *others)]
         return tuple(proposals)
 

@@ -42,6 +42,10 @@ class Metrics(NamedTuple):
     loss: Float[Array, "..."]
     error: Float[Array, "..."]
 
+    def of(self, member: int) -> Metrics:
+        """Return the metrics of one member of a population."""
+        return Metrics(self.loss[member], self.error[member])
+
 
 def init_state(
     key: chex.PRNGKey,

@@ -32,8 +32,10 @@ from rich.table import Table
 
 import eqjax as eq
 from eqjax.evolution import SELECTIONS, Evolution, pareto_front
+from eqjax.population import Population, choose_strategy
 from experiments import runs
 from experiments.data import digits
+from experiments.hosts import Hosts
 from experiments.pictures import draw_search
 from experiments.runs import Checkpoint
 from experiments.search import Search
@@ -126,8 +128,13 @@ def make_model(config: Config, architecture: eq.Architecture) -> eq.EquivariantC
     )
 
 
-def make_search(config: Config, dataset: digits.Dataset) -> Search:
-    """Return the search that a configuration describes."""
+def make_search(
+    config: Config,
+    dataset: digits.Dataset,
+    devices: Sequence[jax.Device] | None = None,
+    data_devices: int = 1,
+) -> Search:
+    """Return the search that a configuration describes, on these devices."""
     per_epoch = len(dataset.train.labels) / config.batch_size
     first_steps = max(1, round(config.first_epochs * per_epoch))
     steps = max(1, round(config.epochs * per_epoch))
@@ -136,6 +143,18 @@ def make_search(config: Config, dataset: digits.Dataset) -> Search:
         rate = restarting_schedule(
             config.learning_rate, [first_steps] + [steps] * config.generations
         )
+    model = make_model(config, first_architecture(config))
+    optimizer = OPTIMIZERS[config.optimizer](rate)
+    images = dataset.train.images
+    inputs = jax.ShapeDtypeStruct((config.batch_size, *images.shape[1:]), images.dtype)
+    strategy = choose_strategy(
+        model,
+        optimizer,
+        inputs,
+        members=config.population * config.children,
+        devices=devices,
+        data=data_devices,
+    )
     return Search(
         evolution=Evolution(
             population_size=config.population,
@@ -144,7 +163,7 @@ def make_search(config: Config, dataset: digits.Dataset) -> Search:
             children=config.children,
         ),
         make_model=functools.partial(make_model, config),
-        optimizer=OPTIMIZERS[config.optimizer](rate),
+        population=Population(model, optimizer, inputs, strategy),
         data=dataset,
         batch_size=config.batch_size,
         first_steps=first_steps,
@@ -193,9 +212,16 @@ def first_architecture(config: Config) -> eq.Architecture:
     return eq.Architecture.uniform(candidate_groups(config)[0], layers)
 
 
-def evolve(config: Config, folder: Path, console: Console) -> dict[str, Any]:
+def evolve(
+    config: Config,
+    folder: Path,
+    console: Console,
+    devices: Sequence[jax.Device] | None = None,
+    data_devices: int = 1,
+) -> dict[str, Any]:
     """Run, or go on with, the search of a folder and return its result."""
-    search = make_search(config, digits.load(config.data))
+    search = make_search(config, digits.load(config.data), devices, data_devices)
+    console.print(f"training {search.population.strategy}")
     saved, metrics = folder / "checkpoint.msgpack", folder / "metrics.jsonl"
     if saved.exists():
         point = runs.load_checkpoint(saved, eq.dihedral(4), search.template)
@@ -232,19 +258,18 @@ def evolve(config: Config, folder: Path, console: Console) -> dict[str, Any]:
 
 def test_front(search: Search, point: Checkpoint) -> list[dict[str, Any]]:
     """Evaluate the Pareto front of the last population once on the test digits."""
-    state, rows = point.state, []
-    for i in pareto_front(state.scores):
-        model = search.make_model(state.population[i])
-        measured = search.evaluate(point.members[i], model, search.data.test)
-        rows.append(
-            {
-                "groups": list(state.population[i].names),
-                "parameters": state.scores[i].parameters,
-                "validation_error": state.scores[i].error,
-                "test_error": float(measured.error),
-            }
-        )
-    return rows
+    state = point.state
+    front = pareto_front(state.scores)
+    measured = search.evaluate(point, front, search.data.test)
+    return [
+        {
+            "groups": list(state.population[i].names),
+            "parameters": state.scores[i].parameters,
+            "validation_error": state.scores[i].error,
+            "test_error": float(metrics.error),
+        }
+        for i, metrics in zip(front, measured, strict=True)
+    ]
 
 
 def _summary(point: Checkpoint, record: dict[str, Any]) -> str:
@@ -305,8 +330,8 @@ def _environment() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "device": str(device)}
 
 
-def _open_run(config: Config) -> tuple[Config, Path]:
-    """Return the run's configuration and folder, both old where it resumes."""
+def _open_run(config: Config) -> Path:
+    """Return the folder of a run, a new one or the one to go on with."""
     if not config.resume:
         candidate_groups(config)
         default = f"evolve-{config.data}-{config.seed}"
@@ -316,43 +341,72 @@ def _open_run(config: Config) -> tuple[Config, Path]:
         runs.write_json(
             folder / runs.CONFIG, {"config": saved, "environment": environment}
         )
-        return config, folder
+        return folder
     folder = runs.named_folder(str(config.name))
     if not (folder / runs.CONFIG).exists():
         known = sorted(p.parent.name for p in runs.ROOT.glob(f"*/{runs.CONFIG}"))
         raise ValueError(
             f"there is no run {config.name!r}; known: {', '.join(known) or 'none'}"
         )
-    values = json.loads((folder / runs.CONFIG).read_text())["config"]
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    old = Config(**values)
+    saved = dataclasses.asdict(_saved_config(folder))
     for field in dataclasses.fields(Config):
         asked = getattr(config, field.name)
-        if field.name == "resume" or asked in (field.default, values[field.name]):
+        if field.name == "resume" or asked in (field.default, saved[field.name]):
             continue
         raise ValueError(
-            f"run {config.name!r} has {field.name} {values[field.name]}, and --resume "
+            f"run {config.name!r} has {field.name} {saved[field.name]}, and --resume "
             f"cannot change it to {asked}"
         )
-    return old, folder
+    return folder
+
+
+def _saved_config(folder: Path) -> Config:
+    saved = json.loads((folder / runs.CONFIG).read_text())["config"]
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()
+    }
+    return Config(**values)
+
+
+@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Evolve which symmetry each layer of a network has, on handwritten digits."""
+
+    config: Config
+    hosts: Hosts
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    folder = None
     try:
-        config = tyro.cli(Config, args=arguments, description=__doc__)
-        config, folder = _open_run(config)
+        options = tyro.cli(Options, args=arguments, description=__doc__)
+        config, hosts = options.config, options.hosts
+        console.quiet = hosts.process > 0
+        devices = hosts.connect()
+        if hosts.process == 0:
+            folder = _open_run(config)
+        folder = hosts.mirror(folder)
+        config = _saved_config(folder)
     except (ValueError, FileNotFoundError) as error:
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
     console.print(f"writing to {folder}")
     _say_what_is_exact(console, config)
     try:
-        result = evolve(config, folder, console)
+        result = evolve(config, folder, console, devices, hosts.data_devices)
     except KeyboardInterrupt:
         console.print(f"interrupted; go on with: --name {folder.name} --resume")
         raise SystemExit(130) from None
+    except jax.errors.JaxRuntimeError as error:
+        if hosts.processes == 1:
+            raise
+        hosts.leave(
+            f"process {hosts.process} lost the others ({str(error).splitlines()[0]}); "
+            f"start all of them again with --name {folder.name} --resume"
+        )
     _print_front(console, result["front"])
     console.print(f"picture: {folder / 'search.png'}")
 

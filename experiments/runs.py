@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import serialization
 
 import eqjax as eq
@@ -122,9 +121,7 @@ def load_checkpoint(path: Path, ambient: eq.Group, templates) -> Checkpoint:
     tree = serialization.msgpack_restore(path.read_bytes())
     population = tuple(_architectures(ambient, tree["population"]))
     members = tuple(
-        jax.tree.map(
-            jnp.asarray, serialization.from_state_dict(templates(architecture), saved)
-        )
+        serialization.from_state_dict(templates(architecture), saved)
         for architecture, saved in zip(population, tree["members"], strict=True)
     )
     scores = tuple(Score(error, count) for error, count in tree["scores"])

@@ -1,20 +1,19 @@
-"""The loop of EquiNAS_E: train what the search proposes, one child after another."""
+"""The loop of EquiNAS_E: train what the search proposes, in stacks of members."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 import eqjax as eq
 from eqjax import training
-from eqjax.evolution import Evolution, Proposal, Score, State
-from eqjax.training import TrainState
+from eqjax.evolution import Evolution, Proposal, Score
+from eqjax.population import Population
+from eqjax.training import Metrics, TrainState
 from experiments.data.digits import Dataset, Split
 from experiments.runs import Checkpoint
 
@@ -26,7 +25,7 @@ class Search:
     Attributes:
       evolution: proposes and selects.
       make_model: architecture -> model.
-      optimizer: of every child's training.
+      population: the programs of the members.
       data: training and validation split are used.
       batch_size: samples per step.
       first_steps: training steps of generation 0.
@@ -36,34 +35,30 @@ class Search:
 
     evolution: Evolution
     make_model: Callable[[eq.Architecture], nn.Module]
-    optimizer: optax.GradientTransformation
+    population: Population
     data: Dataset
     batch_size: int
     first_steps: int
     steps: int
     seed: int
 
-    @property
-    def example(self) -> jax.Array:
-        """An input, for shapes."""
-        return jnp.asarray(self.data.train.images[:1])
-
     def start(self, architecture: eq.Architecture) -> Checkpoint:
         """Return the search before generation 0."""
-        key = jax.random.fold_in(jax.random.key(self.seed), 0)
-        model = self.make_model(architecture)
-        member = training.init_state(key, model, self.optimizer, self.example)
-        return Checkpoint(self.evolution.init(architecture), (member,))
+        keys = jax.random.fold_in(jax.random.key(self.seed), 0)[None]
+        models = [self.make_model(architecture)]
+        members = self.population.unload(self.population.init(keys, models), models)
+        return Checkpoint(self.evolution.init(architecture), tuple(members))
 
     def template(self, architecture: eq.Architecture) -> TrainState:
         """Return the abstract state of a member, for reading checkpoints."""
+        model, optimizer = self.make_model(architecture), self.population.optimizer
 
         def init(key, x):
-            variables = self.make_model(architecture).init(key, x)
-            opt_state = self.optimizer.init(variables["params"])
+            variables = model.init(key, x)
+            opt_state = optimizer.init(variables["params"])
             return training.pack_state(variables, opt_state)
 
-        return jax.eval_shape(init, jax.random.key(0), self.example)
+        return jax.eval_shape(init, jax.random.key(0), self.population.inputs)
 
     def generation(
         self, before: Checkpoint, on_child: Callable[[int, int], None]
@@ -81,17 +76,17 @@ class Search:
         key = jax.random.fold_in(jax.random.key(self.seed), state.generation + 1)
         ask_key, tell_key = jax.random.split(key)
         proposals = self.evolution.ask(state, ask_key)
-        trained, rows = [], []
-        for done, proposal in enumerate(proposals):
-            on_child(done, len(proposals))
-            member = before.members[proposal.parent]
-            child, row = self._train_child(state, proposal, member)
-            trained.append(child)
-            rows.append(row)
+        trained: list[TrainState] = []
+        rows: list[dict] = []
+        for part in self.population.split(len(proposals)):
+            on_child(part.start, len(proposals))
+            members, new = self._train_children(before, proposals[part])
+            trained += members
+            rows += new
         on_child(len(proposals), len(proposals))
         scores = [Score(r["validation_error"], r["parameters"]) for r in rows]
         after, kept = self.evolution.tell(state, proposals, scores, tell_key)
-        members = tuple(trained[i] for i in kept) or before.members
+        survivors = tuple(trained[i] for i in kept) or before.members
         record = {
             "generation": state.generation,
             "diverged": after.diverged - state.diverged,
@@ -100,53 +95,40 @@ class Search:
                 for i, row in enumerate(rows)
             ],
         }
-        return Checkpoint(after, members), record
+        return Checkpoint(after, survivors), record
 
-    def _train_child(
-        self, state: State, proposal: Proposal, member: TrainState
-    ) -> tuple[TrainState, dict]:
-        model = self.make_model(proposal.architecture)
-        parent = state.population[proposal.parent]
-        if proposal.architecture != parent:
-            member = self._inherit(member, self.make_model(parent), model)
-        steps = self.steps if state.scores else self.first_steps
+    def _train_children(
+        self, before: Checkpoint, proposals: Sequence[Proposal]
+    ) -> tuple[list[TrainState], list[dict]]:
+        """Train the proposals of one stack; return them and their rows."""
+        state, population = before.state, self.population
+        parents = [before.members[p.parent] for p in proposals]
+        sources = [self.make_model(state.population[p.parent]) for p in proposals]
+        targets = [self.make_model(p.architecture) for p in proposals]
         order = np.random.default_rng([self.seed, state.generation])
-        member, fitted = training.train(
-            member,
-            batches(self.data.train, self.batch_size, steps, order),
-            model=model,
-            optimizer=self.optimizer,
+        steps = self.steps if state.scores else self.first_steps
+        stack = population.relax(population.load(parents, sources), targets)
+        stack, fitted = population.train(
+            stack, batches(self.data.train, self.batch_size, steps, order)
         )
-        measured = self.evaluate(member, model, self.data.validation)
-        healthy = bool(jnp.isfinite(fitted.loss) & jnp.isfinite(measured.loss))
-        row = {
-            "groups": list(proposal.architecture.names),
-            "parent": proposal.parent,
-            "parameters": training.count_parameters(member.params),
-            "train_loss": float(fitted.loss),
-            "train_error": float(fitted.error),
-            "validation_loss": float(measured.loss),
-            "validation_error": float(measured.error) if healthy else float("nan"),
-        }
-        return member, row
+        measured = population.evaluate(stack, *self.data.validation)
+        members = population.unload(stack, targets)
+        rows = [
+            _row(proposal, member, fitted.of(i), measured.of(i))
+            for i, (proposal, member) in enumerate(zip(proposals, members, strict=True))
+        ]
+        return members, rows
 
-    def _inherit(
-        self, member: TrainState, source: nn.Module, target: nn.Module
-    ) -> TrainState:
-        x = self.example
-        variables, _ = eq.morph(
-            member.variables, source=source, target=target, inputs=x
-        )
-        opt_state = eq.morph_optimizer(
-            member.opt_state, source=source, target=target, inputs=x
-        )
-        return training.pack_state(variables, opt_state, member.step)
-
-    def evaluate(
-        self, member: TrainState, model: nn.Module, split: Split
-    ) -> training.Metrics:
-        """Return the metrics of a member on a split."""
-        return training.evaluate(member.variables, *split, model=model)
+    def evaluate(self, point: Checkpoint, chosen: Sequence[int], split: Split):
+        """Return the metrics of the chosen members on a split, one after another."""
+        models = [self.make_model(point.state.population[i]) for i in chosen]
+        members = [point.members[i] for i in chosen]
+        measured: list[Metrics] = []
+        for part in self.population.split(len(chosen)):
+            stack = self.population.load(members[part], models[part])
+            metrics = self.population.evaluate(stack, *split)
+            measured += [metrics.of(i) for i in range(len(members[part]))]
+        return measured
 
 
 def batches(
@@ -164,6 +146,21 @@ def batches(
         begin = (step % per_epoch) * size
         chosen = order[begin : begin + size]
         yield split.images[chosen], split.labels[chosen]
+
+
+def _row(
+    proposal: Proposal, member: TrainState, fitted: Metrics, measured: Metrics
+) -> dict:
+    healthy = np.isfinite(fitted.loss) and np.isfinite(measured.loss)
+    return {
+        "groups": list(proposal.architecture.names),
+        "parent": proposal.parent,
+        "parameters": training.count_parameters(member.params),
+        "train_loss": float(fitted.loss),
+        "train_error": float(fitted.error),
+        "validation_loss": float(measured.loss),
+        "validation_error": float(measured.error) if healthy else float("nan"),
+    }
 
 
 def _finite(row: dict) -> dict:

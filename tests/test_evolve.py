@@ -3,7 +3,9 @@
 import functools
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 
 import eqjax as eq
 from eqjax import training
+from eqjax.analysis import count_compilations
 from experiments import evolve, runs
 from experiments.data import digits
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 D4 = eq.dihedral(4)
 TINY = (
     "--generations 2 --population 2 --children 2 --features 1 1 --kernel-size 3 "
-    "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05"
+    "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05 --devices 1"
 ).split()
 
 
@@ -89,7 +92,7 @@ def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
     monkeypatch.setattr(runs, "save_checkpoint", save)
     with (folder / "runs/killed/metrics.jsonl").open("a") as file:
         file.write('{"generation": 2, "half a li')
-    evolve.main(["--name", "killed", "--resume"])
+    evolve.main(["--name", "killed", "--resume", "--devices", "1"])
     for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
         whole, killed = (folder / "runs" / run / name for run in ("whole", "killed"))
         assert whole.read_bytes() == killed.read_bytes()
@@ -158,6 +161,11 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--name", "../out"], "plain folder name"),
         (["--data", "mnist"], "--data"),
         (["--colour"], "--colour"),
+        (["--devices", "5"], "--devices 5 are asked for, 4 are there; JAX_NUM_CPU"),
+        (["--devices", "-1"], "--devices must be at least 0"),
+        (["--data-devices", "3"], "4 devices cannot be split by 3"),
+        (["--process", "1"], "--process must be 0 to 0"),
+        (["--processes", "2"], "--processes and --coordinator go together"),
     ],
 )
 def test_bad_arguments_are_errors_that_leave_nothing_behind(
@@ -169,6 +177,100 @@ def test_bad_arguments_are_errors_that_leave_nothing_behind(
     printed = capsys.readouterr()
     assert message in " ".join((printed.out + printed.err).split())
     assert not (folder / "runs").exists()
+
+
+def metrics(folder, name):
+    """All numbers of a run, generation by generation and child by child."""
+    rows = [r["children"] for r in read(folder / f"runs/{name}/metrics.jsonl")]
+    assert [len(r) for r in rows] == [1, 2, 4]
+    return [
+        [(c["groups"], c["kept"], c["parameters"]) for r in rows for c in r],
+        [[c["train_loss"], c["validation_error"]] for r in rows for c in r],
+    ]
+
+
+def test_four_devices_give_the_results_of_one(folder, capsys):
+    evolve.main([*TINY, "--name", "one"])
+    for extra in ("--devices 4", "--devices 4 --data-devices 2"):
+        evolve.main([*TINY, "--name", "four", *extra.split()])
+        assert "4 cpu devices" in capsys.readouterr().out
+        one, four = (metrics(folder, name) for name in ("one", "four"))
+        assert one[0] == four[0]
+        np.testing.assert_allclose(four[1], one[1], rtol=1e-3)
+        shutil.rmtree(folder / "runs/four")
+
+
+def test_nothing_compiles_after_the_first_generation(folder):
+    """Sizes, groups and steps change from generation to generation."""
+    config = evolve.Config(
+        features=(1, 1),
+        pool_after=(1,),
+        kernel_size=3,
+        head_features=4,
+        first_epochs=0.5,
+        epochs=0.3,
+        population=3,
+        children=3,
+    )
+    search = evolve.make_search(config, digits.load("quarter"), jax.devices()[:1])
+    point = search.start(evolve.first_architecture(config))
+    for generation in range(4):
+        with count_compilations() as compiled:
+            point, record = search.generation(point, lambda done, total: None)
+        assert compiled.count == 0 or generation == 0
+        assert len(record["children"]) == (1, 3, 9, 9)[generation]
+    with count_compilations() as compiled:
+        evolve.test_front(search, point)
+    assert compiled.count == 0
+
+
+def start_processes(arguments, cwd):
+    """Start two processes of one run that meet on the loopback address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    together = f"--coordinator 127.0.0.1:{port} --processes 2".split()
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "experiments.evolve", *TINY[:-2], *arguments),
+                *(*together, "--process", str(i)),
+            ],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_results_of_one(tmp_path):
+    """One of them is killed on the way; both start again and finish."""
+    alone = [sys.executable, "-m", "experiments.evolve", *TINY, "--name", "one"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        alone, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    first, second = start_processes(["--name", "two"], tmp_path)
+    saved = tmp_path / "runs/two/checkpoint.msgpack"
+    deadline = time.monotonic() + 240
+    while not saved.exists() and first.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    printed, _ = first.communicate(timeout=120)
+    assert first.returncode != 0
+    assert "start all of them again with --name two --resume" in printed
+    for process in start_processes(["--name", "two", "--resume"], tmp_path):
+        printed, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, printed
+    one, two = (metrics(tmp_path, name) for name in ("one", "two"))
+    assert one[0] == two[0]
+    np.testing.assert_allclose(two[1], one[1], rtol=1e-3)
 
 
 def test_training_state_survives_the_checkpoint(folder):
