@@ -21,12 +21,17 @@ from eqjax.analysis import count_compilations
 from experiments import evolve, runs
 from experiments.data import digits
 
+ONE = ["--devices", "1"]
 ROOT = Path(__file__).parents[1]
 D4 = eq.dihedral(4)
 TINY = (
     "--generations 2 --population 2 --children 2 --features 1 1 --kernel-size 3 "
-    "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05 --devices 1"
+    "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05"
 ).split()
+
+# Adam divides gradients that are zero but for rounding by their size; SGD does not, so
+# that two orders of the same sums lead to the same search.
+STEADY = [*TINY, "--optimizer", "sgd", "--learning-rate", "0.05"]
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def read(path):
 
 def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
     for name in ("one", "two"):
-        evolve.main([*TINY, "--name", name])
+        evolve.main([*TINY, *ONE, "--name", name])
     printed = capsys.readouterr().out
     assert printed.count("generation 2/2: best validation error") == 2
     assert "test error" in printed
@@ -74,7 +79,7 @@ def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
 
 
 def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
-    evolve.main([*TINY, "--name", "whole"])
+    evolve.main([*TINY, *ONE, "--name", "whole"])
     save = runs.save_checkpoint
 
     class Killed(Exception):
@@ -88,20 +93,20 @@ def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
 
     monkeypatch.setattr(runs, "save_checkpoint", die)
     with pytest.raises(Killed):
-        evolve.main([*TINY, "--name", "killed"])
+        evolve.main([*TINY, *ONE, "--name", "killed"])
     monkeypatch.setattr(runs, "save_checkpoint", save)
     with (folder / "runs/killed/metrics.jsonl").open("a") as file:
         file.write('{"generation": 2, "half a li')
-    evolve.main(["--name", "killed", "--resume", "--devices", "1"])
+    evolve.main(["--name", "killed", "--resume", *ONE])
     for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
         whole, killed = (folder / "runs" / run / name for run in ("whole", "killed"))
         assert whole.read_bytes() == killed.read_bytes()
 
 
 def test_a_finished_run_resumes_to_its_result(folder, capsys):
-    evolve.main([*TINY, "--name", "done"])
+    evolve.main([*TINY, *ONE, "--name", "done"])
     before = (folder / "runs/done/result.json").read_bytes()
-    evolve.main(["--name", "done", "--resume"])
+    evolve.main(["--name", "done", "--resume", *ONE])
     assert (folder / "runs/done/result.json").read_bytes() == before
     with pytest.raises(SystemExit):
         evolve.main(["--name", "done", "--resume", "--generations", "7"])
@@ -110,7 +115,7 @@ def test_a_finished_run_resumes_to_its_result(folder, capsys):
 
 
 def test_names_are_made_up_and_never_overwritten(folder, capsys):
-    short = [*TINY, "--generations", "0", "--data", "quarter"]
+    short = [*TINY, *ONE, "--generations", "0", "--data", "quarter"]
     evolve.main(short)
     evolve.main(short)
     assert {p.name for p in (folder / "runs").iterdir()} == {
@@ -125,7 +130,7 @@ def test_names_are_made_up_and_never_overwritten(folder, capsys):
 def test_one_layer_and_a_network_that_is_not_exact(folder, capsys):
     (folder / "runs/half").mkdir(parents=True)  # killed before it wrote anything
     short = "--preset paper --features 1 --pool-after 1 --generations 0 --epochs 0.05"
-    evolve.main([*short.split(), "--first-epochs", "0.05", "--name", "half"])
+    evolve.main([*short.split(), *ONE, "--first-epochs", "0.05", "--name", "half"])
     printed = " ".join(capsys.readouterr().out.split())
     assert "not exact" in printed
     assert "invariant to C1 alone" in printed
@@ -133,7 +138,7 @@ def test_one_layer_and_a_network_that_is_not_exact(folder, capsys):
 
 
 def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
-    evolve.main([*TINY, "--optimizer", "sgd", "--learning-rate", "1e30"])
+    evolve.main([*TINY, *ONE, "--optimizer", "sgd", "--learning-rate", "1e30"])
     printed = capsys.readouterr().out
     assert "all 1 children diverged" in printed
     records = read(next((folder / "runs").iterdir()) / "metrics.jsonl")
@@ -185,14 +190,14 @@ def metrics(folder, name):
     assert [len(r) for r in rows] == [1, 2, 4]
     return [
         [(c["groups"], c["kept"], c["parameters"]) for r in rows for c in r],
-        [[c["train_loss"], c["validation_error"]] for r in rows for c in r],
+        [[c["train_loss"], c["validation_loss"]] for r in rows for c in r],
     ]
 
 
 def test_four_devices_give_the_results_of_one(folder, capsys):
-    evolve.main([*TINY, "--name", "one"])
+    evolve.main([*STEADY, *ONE, "--name", "one"])
     for extra in ("--devices 4", "--devices 4 --data-devices 2"):
-        evolve.main([*TINY, "--name", "four", *extra.split()])
+        evolve.main([*STEADY, "--name", "four", *extra.split()])
         assert "4 cpu devices" in capsys.readouterr().out
         one, four = (metrics(folder, name) for name in ("one", "four"))
         assert one[0] == four[0]
@@ -233,7 +238,7 @@ def start_processes(arguments, cwd):
     return [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "experiments.evolve", *TINY[:-2], *arguments),
+                *(sys.executable, "-m", "experiments.evolve", *STEADY, *arguments),
                 *(*together, "--process", str(i)),
             ],
             cwd=cwd,
@@ -249,7 +254,7 @@ def start_processes(arguments, cwd):
 @pytest.mark.slow
 def test_two_processes_give_the_results_of_one(tmp_path):
     """One of them is killed on the way; both start again and finish."""
-    alone = [sys.executable, "-m", "experiments.evolve", *TINY, "--name", "one"]
+    alone = [sys.executable, "-m", "experiments.evolve", *STEADY, "--name", "one"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
         alone, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
