@@ -6,7 +6,10 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import sys
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,24 @@ def arguments(description: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def seconds_in_turns(
+    programs: Mapping[str, Callable[[], Any]], repeats: int
+) -> dict[str, float]:
+    """Return the median seconds of each program, called in turns.
+
+    A busy machine then slows all of them alike. Each is called once before, to compile.
+    """
+    for program in programs.values():
+        jax.block_until_ready(program())
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(repeats):
+        for name, program in programs.items():
+            begin = time.perf_counter()
+            jax.block_until_ready(program())
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
 def environment() -> dict[str, Any]:
     """Return versions and device, and how to run this again."""
     packages = ("eqjax", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -38,7 +59,7 @@ def environment() -> dict[str, Any]:
 
 
 def finish(
-    options: argparse.Namespace, rows: dict[str, float], summary: dict[str, float]
+    options: argparse.Namespace, rows: dict[str, float], summary: dict[str, Any]
 ) -> None:
     """Print a table and its summary as the last line, and write both as JSON."""
     width = max(map(len, rows))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
+from flax.linen.dtypes import canonicalize_dtype
 
 from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
@@ -71,19 +71,28 @@ class FiberNorm(TiedModule, kw_only=True):
             "use_scale": False,
         }
 
-    def _rescale(self, x: jax.Array) -> jax.Array:
-        """Multiply a normalized field by the scale and add the offset."""
+    def _rescale(
+        self, x: jax.Array, mean: Any = 0, inverse_deviation: Any = 1
+    ) -> jax.Array:
+        """Return (x - mean) * inverse_deviation * scale + bias."""
+        scale = bias = None
         if self.use_scale:
-            x, scale = self._along_fiber("scale", self.scale_init, x)
-            x = x * scale
+            scale = self._along_fiber("scale", self.scale_init, x)
         if self.use_bias:
-            x, bias = self._along_fiber("bias", self.bias_init, x)
-            x = x + bias
-        return x
+            bias = self._along_fiber("bias", self.bias_init, x)
+        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        # Fiber and channels as one axis are the faster one to work on.
+        merge = lambda v: jnp.broadcast_to(v, x.shape[-2:]).reshape(-1)  # noqa: E731
+        y = x.reshape(*x.shape[:-2], -1) - merge(mean)
+        factor = inverse_deviation if scale is None else inverse_deviation * scale
+        y = y * merge(factor)
+        if bias is not None:
+            y = y + merge(bias)
+        return y.astype(dtype).reshape(x.shape)
 
-    def _along_fiber(self, name: str, init: Initializer, x: jax.Array):
-        full = self.tied_param(name, init, (x.shape[-1],), self.param_dtype)
-        return promote_dtype(x, full, dtype=self.dtype)
+    def _along_fiber(self, name: str, init: Initializer, x: jax.Array) -> jax.Array:
+        """Return a full array (fiber, channels)."""
+        return self.tied_param(name, init, (x.shape[-1],), self.param_dtype)
 
     def _check_field(self, x: jax.Array) -> None:
         d, size = self.group.dimension, self._fiber.size
@@ -97,7 +106,8 @@ class FiberNorm(TiedModule, kw_only=True):
 class BatchNorm(FiberNorm):
     """Normalize every channel by its statistics over batch, space and fiber.
 
-    Running statistics, (channels,) each, live in the collection `batch_stats`.
+    Running statistics, (channels,) each, live in the collection `batch_stats`. As
+    `flax.linen.BatchNorm`, but for the pooling over the fiber.
 
     Attributes:
       use_running_average: use the running statistics; here or in the call.
@@ -109,7 +119,7 @@ class BatchNorm(FiberNorm):
     momentum: float = 0.9
     axis_name: str | None = None
 
-    _feature_axes: ClassVar[Any] = (-1,)
+    pooled: ClassVar[bool] = True  # statistics of the fiber elements together
 
     @nn.compact
     def __call__(
@@ -117,15 +127,54 @@ class BatchNorm(FiberNorm):
     ) -> jax.Array:
         """Normalize a field (batch, *space, fiber, channels)."""
         self._check_field(x)
-        normalize = nn.BatchNorm(
-            use_running_average=self.use_running_average,
-            axis=self._feature_axes,
-            momentum=self.momentum,
-            axis_name=self.axis_name,
-            name="statistics",
-            **self._normalizer_settings(),
+        statistics = _Statistics(
+            self.momentum, self.axis_name, self.pooled, name="statistics"
         )
-        return self._rescale(normalize(x, use_running_average))
+        running = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        mean, var = statistics(x, running)
+        return self._rescale(x, mean, jax.lax.rsqrt(var + self.epsilon))
+
+
+class _Statistics(nn.Module):
+    """Mean and variance of a batch of fields, and their running averages.
+
+    Attributes:
+      momentum: of the running averages.
+      axis_name: device axis over which to pool.
+      pooled: over the fiber; else each fiber element has its own.
+    """
+
+    momentum: float
+    axis_name: str | None
+    pooled: bool
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, use_running_average: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return mean and variance, (channels,) or (fiber, channels) each."""
+        shape = x.shape[-1:] if self.pooled else x.shape[-2:]
+        kind = jnp.promote_types(x.dtype, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, kind)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, kind)
+        if use_running_average:
+            return running_mean.value, running_var.value
+        # Fiber and channels as one axis are the faster one to reduce over.
+        real = x.reshape(-1, x.shape[-2] * x.shape[-1]).astype(kind)
+        moments = jnp.stack([real.mean(0), jnp.square(real).mean(0)])
+        moments = moments.reshape(2, *x.shape[-2:])
+        if self.pooled:
+            moments = moments.mean(1)
+        if self.axis_name is not None and not self.is_initializing():
+            moments = jax.lax.pmean(moments, self.axis_name)
+        mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0)
+        if not self.is_initializing():
+            for running, now in ((running_mean, mean), (running_var, var)):
+                kept = self.momentum * running.value
+                running.value = kept + (1 - self.momentum) * now
+        return mean, var
 
 
 class ElementBatchNorm(BatchNorm):
@@ -136,7 +185,7 @@ class ElementBatchNorm(BatchNorm):
     and offset are free, whatever the group.
     """
 
-    _feature_axes: ClassVar[Any] = (-2, -1)
+    pooled: ClassVar[bool] = False
 
     @property
     def ties(self) -> dict[str, Tie]:
