@@ -143,12 +143,25 @@ class Population:
         return stack, jax.tree.map(lambda *parts: sum(parts) / steps, *fetched)
 
     def evaluate(
-        self, stack: TrainState, x: np.ndarray, y: np.ndarray, batch_size: int = 500
+        self,
+        stack: TrainState,
+        x: np.ndarray,
+        y: np.ndarray,
+        batch_size: int | None = None,
     ) -> Metrics:
-        """Return the metrics over all samples, numpy arrays (width,) each."""
+        """Return the metrics over all samples, numpy arrays (width,) each.
+
+        Args:
+          stack: of members.
+          x: inputs.
+          y: class numbers.
+          batch_size: four training batches if None, which take less memory than one
+            training step.
+        """
         samples = len(y)
         if samples == 0 or len(x) != samples:
             raise ValueError(f"evaluate needs as many x as y, got {len(x)}, {samples}")
+        batch_size = batch_size or 4 * self.inputs.shape[0]
         batch_size = -(-batch_size // self._data_devices) * self._data_devices
         sums = []
         for begin in range(0, samples, batch_size):
@@ -242,7 +255,7 @@ def choose_strategy(
         if on_cpu:
             return narrow
         memory = int(0.9 * device.memory_stats()["bytes_limit"])
-    need = _bytes_per_device(Population(model, optimizer, inputs, narrow))
+    need = bytes_per_device(Population(model, optimizer, inputs, narrow))
     if need > memory:
         raise ValueError(
             f"one member's training step needs {need} bytes per device, and {memory} "
@@ -251,13 +264,13 @@ def choose_strategy(
     wide = -(-min(members, memory // need * narrow.width) // narrow.width)
     while wide > 1:
         strategy = dataclasses.replace(narrow, width=wide * narrow.width)
-        if _bytes_per_device(Population(model, optimizer, inputs, strategy)) <= memory:
+        if bytes_per_device(Population(model, optimizer, inputs, strategy)) <= memory:
             return strategy
         wide //= 2
     return narrow
 
 
-def _bytes_per_device(population: Population) -> int:
+def bytes_per_device(population: Population) -> int:
     """Return what the compiled training step takes, arguments and results included."""
     width = population.strategy.width
     keys = jax.ShapeDtypeStruct((width, 2), jnp.uint32)

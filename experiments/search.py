@@ -11,7 +11,7 @@ import numpy as np
 
 import eqjax as eq
 from eqjax import training
-from eqjax.evolution import Evolution, Proposal, Score
+from eqjax.evolution import Evolution, Proposal, Score, State
 from eqjax.population import Population
 from eqjax.training import Metrics, TrainState
 from experiments.data.digits import Dataset, Split
@@ -105,19 +105,21 @@ class Search:
         parents = [before.members[p.parent] for p in proposals]
         sources = [self.make_model(state.population[p.parent]) for p in proposals]
         targets = [self.make_model(p.architecture) for p in proposals]
-        order = np.random.default_rng([self.seed, state.generation])
-        steps = self.steps if state.scores else self.first_steps
         stack = population.relax(population.load(parents, sources), targets)
-        stack, fitted = population.train(
-            stack, batches(self.data.train, self.batch_size, steps, order)
-        )
+        stack, fitted = population.train(stack, self.batches(state))
         measured = population.evaluate(stack, *self.data.validation)
         members = population.unload(stack, targets)
         rows = [
-            _row(proposal, member, fitted.of(i), measured.of(i))
+            row(proposal, member, fitted.of(i), measured.of(i))
             for i, (proposal, member) in enumerate(zip(proposals, members, strict=True))
         ]
         return members, rows
+
+    def batches(self, state: State) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Return the training batches of a generation, the same for every child."""
+        order = np.random.default_rng([self.seed, state.generation])
+        steps = self.steps if state.scores else self.first_steps
+        return batches(self.data.train, self.batch_size, steps, order)
 
     def evaluate(self, point: Checkpoint, chosen: Sequence[int], split: Split):
         """Return the metrics of the chosen members on a split, one after another."""
@@ -148,9 +150,10 @@ def batches(
         yield split.images[chosen], split.labels[chosen]
 
 
-def _row(
+def row(
     proposal: Proposal, member: TrainState, fitted: Metrics, measured: Metrics
 ) -> dict:
+    """Return what the metrics of a run say of a trained child."""
     healthy = np.isfinite(fitted.loss) and np.isfinite(measured.loss)
     return {
         "groups": list(proposal.architecture.names),
