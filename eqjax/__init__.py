@@ -2,11 +2,15 @@
 
 __version__ = "0.1.0"
 
-from eqjax.analysis import equivariance_error as equivariance_error
+from eqjax.analysis import (
+    count_compilations as count_compilations,
+    equivariance_error as equivariance_error,
+)
 from eqjax.architecture import (
     Architecture as Architecture,
     enumerate_architectures as enumerate_architectures,
 )
+from eqjax.devices import Strategy as Strategy, device_mesh as device_mesh
 from eqjax.evolution import Evolution as Evolution
 from eqjax.groups import (
     Group as Group,
@@ -52,5 +56,9 @@ from eqjax.pooling import (
     fiber_pool as fiber_pool,
     max_pool as max_pool,
     upsample as upsample,
+)
+from eqjax.population import (
+    Population as Population,
+    choose_strategy as choose_strategy,
 )
 from eqjax.windows import window as window

@@ -42,9 +42,9 @@ def prefer(form: str) -> Iterator[None]:
 
     Args:
       form: "direct", "winograd" wherever it applies, or "auto": the latter on CPUs for
-        convolutions in float32 or float64 that are worth it, unless a precision is
-        asked for. It applies at stride one, without dilation and feature groups, to at
-        most 7 taps per axis; elsewhere the direct form stands in.
+        convolutions that are worth it, unless a precision is asked for. It applies at
+        stride one, without dilation and feature groups, to at most 7 taps per axis, in
+        float32 and float64; elsewhere the direct form stands in.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
@@ -143,13 +143,16 @@ def _winograd_pays(
     size = [
         n + sum(p) - r + 1 for n, p, r in zip(x.shape[1:-1], padding, taps, strict=True)
     ]
-    possible = max(taps) <= winograd.LARGEST_TAPS and min(len(x), *size) > 0
+    possible = (
+        x.dtype in (jnp.float32, jnp.float64)
+        and max(taps) <= winograd.LARGEST_TAPS
+        and min(len(x), *size) > 0
+    )
     if form != "auto" or not possible:
         return form == "winograd" and possible
     operations = 2 * len(x) * math.prod(size) * math.prod(taps) * c_in * c_out
     return (
         jax.default_backend() == "cpu"
-        and x.dtype in (jnp.float32, jnp.float64)
         and precision is None
         and math.prod(taps) > 1
         and operations >= _WORTHWHILE

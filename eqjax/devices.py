@@ -20,7 +20,7 @@ class Strategy:
     """How the members of a stack are worked on.
 
     Attributes:
-      width: members per stack. One is trained as it is, more are vmapped.
+      width: members per stack. One per device is trained as it is, more are vmapped.
       steps_per_call: training steps in one call of the compiled program, in a loop on
         the device; 1 to step from Python, as CPUs prefer.
       mesh: devices along the axes `population` and `data`: the stack is spread over
@@ -49,9 +49,15 @@ class Strategy:
             object.__setattr__(self, "width", width)
 
     @property
+    def width_per_device(self) -> int:
+        """Members of a stack that one device works on."""
+        return self.width // (1 if self.mesh is None else self.mesh.shape[MEMBERS])
+
+    @property
     def form(self) -> str:
         """The form of convolutions: one that vmaps and loops well where it matters."""
-        return "auto" if self.width == self.steps_per_call == 1 else "winograd"
+        alone = self.width_per_device == self.steps_per_call == 1
+        return "auto" if alone else "winograd"
 
     def __str__(self) -> str:
         """Return one line for people."""
@@ -73,7 +79,7 @@ def device_mesh(
       data: devices that share every batch.
 
     Returns:
-      The mesh, or None for a single device.
+      The mesh, or None where it would hold the default device alone.
 
     Raises:
       ValueError: the number of devices is no multiple of `data`.
@@ -85,7 +91,7 @@ def device_mesh(
             f"{len(devices)} devices cannot be split by {data} along the data axis; "
             f"possible: {divisors}"
         )
-    if len(devices) == 1:
+    if devices == jax.devices()[:1]:
         return None
     shape = (len(devices) // data, data)
     return jax.make_mesh(
@@ -133,7 +139,7 @@ def over_members(
 
     def on_one_device(stacked, shared):
         with prefer(strategy.form):
-            if strategy.width == 1:
+            if strategy.width_per_device == 1:
                 only = jax.tree.map(lambda leaf: leaf[0], stacked)
                 return jax.tree.map(lambda leaf: leaf[None], fn(*only, *shared))
             axes = (0,) * len(stacked) + (None,) * len(shared)

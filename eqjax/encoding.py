@@ -135,7 +135,9 @@ def decode(
                 f"{show(path)} is not tied along the orbits of {tie.table.group!r}; "
                 "decode with the model whose groups the member has"
             )
-    state = _map_tied(lambda leaf, tie: leaf[: tie.table.num_orbits], state, found)
+    state = _map_tied(
+        lambda leaf, tie: leaf[: tie.table.num_orbits].copy(), state, found
+    )
     rest = {name: v for name, v in state.statistics.items() if name != ORBITS}
     state = state._replace(statistics=rest)
     _check_params(state, found.shapes)

@@ -39,7 +39,7 @@ from eqjax.devices import (
 )
 from eqjax.training import Metrics, TrainState
 
-_STEPS_PER_CALL = 32  # on accelerators; a call then costs little beside its steps
+_STEPS_PER_CALL = 8  # by default: a call then costs little beside its steps
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -95,7 +95,7 @@ class Population:
         arrays = fetch(stack)
         return [
             encoding.decode(
-                jax.tree.map(lambda leaf, i=i: leaf[i], arrays),
+                jax.tree.map(lambda leaf, i=i: np.array(leaf[i]), arrays),
                 model=model,
                 inputs=self.inputs,
             )
@@ -231,8 +231,10 @@ def choose_strategy(
 ) -> Strategy:
     """Return a strategy that suits platform and memory.
 
-    On CPUs every device trains one member at a time, stepped from Python. On
-    accelerators stacks are as wide as fits into memory, and steps run in a loop.
+    On CPUs every device trains one member at a time, and on accelerators stacks are as
+    wide as fits into memory. Steps run in a loop on the device, but for models with a
+    convolution that has no form made of matrix products, on CPUs: its gradient is slow
+    in loops there.
 
     Args:
       model: as in `Population`.
@@ -250,7 +252,11 @@ def choose_strategy(
     mesh = device_mesh(devices, data)
     device = (jax.devices() if devices is None else devices)[0]
     on_cpu = device.platform == "cpu"
-    narrow = Strategy(steps_per_call=1 if on_cpu else _STEPS_PER_CALL, mesh=mesh)
+    narrow = Strategy(steps_per_call=_STEPS_PER_CALL, mesh=mesh)
+    if on_cpu:
+        program = _lower_step(Population(model, optimizer, inputs, narrow))
+        if "stablehlo.convolution" in program.as_text():
+            narrow = Strategy(mesh=mesh)
     if memory is None:
         if on_cpu:
             return narrow
@@ -272,6 +278,16 @@ def choose_strategy(
 
 def bytes_per_device(population: Population) -> int:
     """Return what the compiled training step takes, arguments and results included."""
+    sizes: Any = _lower_step(population).compile().memory_analysis()
+    return (
+        sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        + sizes.temp_size_in_bytes
+        - sizes.alias_size_in_bytes
+    )
+
+
+def _lower_step(population: Population) -> jax.stages.Lowered:
     width = population.strategy.width
     keys = jax.ShapeDtypeStruct((width, 2), jnp.uint32)
     orbits = jax.tree.map(
@@ -289,14 +305,7 @@ def bytes_per_device(population: Population) -> int:
             (population.inputs.shape[:1], jnp.int32),
         )
     )
-    step = _train.lower(stack, xs, ys, steps, None, population=population).compile()
-    sizes: Any = step.memory_analysis()
-    return (
-        sizes.argument_size_in_bytes
-        + sizes.output_size_in_bytes
-        + sizes.temp_size_in_bytes
-        - sizes.alias_size_in_bytes
-    )
+    return _train.lower(stack, xs, ys, steps, None, population=population)
 
 
 # --- what is compiled ---------------------------------------------------------------
@@ -327,20 +336,23 @@ def _relax(stack, orbits, *, population: Population):
 @functools.partial(_compiled, donate_argnums=0)
 def _train(stack, xs, ys, count, key, *, population: Population):
     """Take `count` steps; return the sums of their metrics."""
-    step_once = functools.partial(
-        training.train_step, model=population.model, optimizer=population.optimizer
-    )
+
+    def step_once(state, x, y, key):
+        kind = {"model": population.model, "optimizer": population.optimizer}
+        new, metrics = training.train_step(state, x, y, key=key, **kind)
+        # A loop needs one dtype; a network in double precision promotes statistics.
+        return jax.tree.map(lambda a, b: a.astype(b.dtype), new, state), metrics
 
     def one(state, xs, ys, count, key):
         def step(i, carry):
             state, sums = carry
             x, y = (lax.dynamic_index_in_dim(a, i, keepdims=False) for a in (xs, ys))
-            state, metrics = step_once(state, x, y, key=key)
+            state, metrics = step_once(state, x, y, key)
             return state, jax.tree.map(jnp.add, sums, metrics)
 
         if population.strategy.steps_per_call == 1:
-            return step_once(state, xs[0], ys[0], key=key)
-        _, shapes = jax.eval_shape(step_once, state, xs[0], ys[0], key=key)
+            return step_once(state, xs[0], ys[0], key)
+        _, shapes = jax.eval_shape(step_once, state, xs[0], ys[0], key)
         zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), shapes)
         return lax.fori_loop(0, count, step, (state, zeros))
 

@@ -31,7 +31,10 @@ from eqjax.windows import Pairs
 
 LARGEST_TAPS = 7  # more taps need more points, and rounding errors grow with each
 _LARGEST_TILE = 8  # points of an input tile
-_CHUNK_BYTES = 2**23  # of transformed input at a time: stays in the cache of a CPU
+# Bytes of transformed input at a time: what stays in the cache of a CPU, and what keeps
+# an accelerator busy.
+_CHUNK_BYTES = {"cpu": 2**23}
+_CHUNK_BYTES_ELSEWHERE = 2**28
 _CHUNK_ROWS = 256  # of a matrix product, below which it runs at half its speed
 
 
@@ -102,7 +105,8 @@ def convolve(
         return _transform_output(products, axes, tiles, size)
 
     per_sample = len(codes) * math.prod(tiles) * max(c_in, c_out) * x.dtype.itemsize
-    chunk = max(_CHUNK_BYTES // per_sample, -(-_CHUNK_ROWS // math.prod(tiles)))
+    fitting = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES_ELSEWHERE)
+    chunk = max(fitting // per_sample, -(-_CHUNK_ROWS // math.prod(tiles)))
     chunks = -(-batch // chunk)
     if chunks <= 1:
         return convolve_chunk(codes, x)

@@ -163,6 +163,15 @@ class Dropping(nn.Module):
         return eq.InvariantHead(3, group=self.group, dtype=jnp.float64)(x)
 
 
+class Strided(Dropping):
+    """Its convolution has no form made of matrix products."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = eq.LiftingConv(2, 2, 2, padding=0, group=self.group)(x)
+        return eq.InvariantHead(3, group=self.group)(x)
+
+
 def test_dropout_draws_the_same_in_every_company():
     models = [Dropping(), Dropping(D4.subgroup("C4"))]
     results = []
@@ -181,7 +190,9 @@ def test_dropout_draws_the_same_in_every_company():
 
 def test_the_strategy_fits_platform_devices_and_memory():
     choose = partial(choose_strategy, SOURCES[0], ADAM, X, members=10)
-    assert choose(devices=jax.devices()[:1]) == Strategy()
+    assert choose(devices=jax.devices()[:1]) == Strategy(steps_per_call=8)
+    strided = choose_strategy(Strided(), ADAM, X, 10, devices=jax.devices()[:1])
+    assert strided == Strategy()
     spread = choose(devices=jax.devices()[:4])
     assert (spread.width, spread.mesh.shape["population"]) == (4, 4)
     roomy = choose(devices=jax.devices()[:1], memory=2**33)

@@ -1,22 +1,34 @@
-"""What the README shows is what happens."""
+"""What the README and the pages show is what happens."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def printed_by(page):
+    """What the page's only program prints."""
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    # In a process of its own: the tests' double precision is not what users have.
+    return subprocess.check_output([sys.executable, "-c", code], text=True)
 
 
 def test_the_twenty_lines_run():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    # In a process of its own: the tests' double precision is not what users have.
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    printed = printed_by(ROOT / "README.md")
     assert "D2:i+j" in printed
     assert re.search(r"head +D4 +C1 +0\.0e\+00", printed)
 
 
-def test_links_lead_somewhere():
-    root = Path(__file__).parents[1]
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (root / target).exists(), target
+def test_the_population_of_the_page_is_trained():
+    assert printed_by(ROOT / "docs/populations.md") == "(1, 10)\n" * 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target

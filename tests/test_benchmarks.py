@@ -1,0 +1,73 @@
+"""What the benchmarks compare is the same work."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eqjax as eq
+from benchmarks.plain import PlainCNN
+from benchmarks.report import seconds_in_turns
+from benchmarks.search import Recompiling
+from benchmarks.step import network
+from experiments import evolve
+from experiments.data import digits
+from experiments.search import Search
+
+
+def test_the_plain_network_has_the_width_of_the_equivariant_one():
+    ours = network(1)
+    plain = PlainCNN(tuple(8 * n for n in ours.features))
+    x = jax.ShapeDtypeStruct((2, 28, 28, 1), jnp.float32)
+    shapes = [
+        jax.eval_shape(m.init, jax.random.key(0), x)["params"] for m in (ours, plain)
+    ]
+    for i in range(len(ours.features)):
+        tied = shapes[0][f"conv{i + 1}"]["kernel"].shape
+        free = shapes[1][f"PlainConv_{i}"]["kernel"].shape
+        assert free[-1] == 8 * tied[-1]
+        assert free[-2] == (8 * tied[-2] if i else 1)
+        assert free[:2] == (5, 5)
+
+
+def test_the_recompiling_search_is_the_same_search():
+    config = evolve.Config(
+        features=(1, 2),
+        pool_after=(1, 2),
+        kernel_size=3,
+        head_features=4,
+        first_epochs=0.1,
+        epochs=0.1,
+        population=2,
+        children=2,
+        optimizer="sgd",
+        learning_rate=0.05,
+    )
+    ours = evolve.make_search(config, digits.load("quarter"), jax.devices()[:1])
+    fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(Search)}
+    numbers = []
+    for search in (ours, Recompiling(**fields)):
+        point = ours.start(evolve.first_architecture(config))
+        for _ in range(3):
+            point, record = search.generation(point, lambda done, total: None)
+            rows = record["children"]
+        numbers.append([[r["train_loss"], r["validation_loss"]] for r in rows])
+        names = [r["groups"] for r in rows]
+    assert len(names) == 4
+    np.testing.assert_allclose(*numbers, rtol=1e-3)
+
+
+def test_programs_are_timed_in_turns():
+    order = []
+    programs = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = seconds_in_turns(programs, 2)
+    assert order == list("ab" * 3)
+    assert all(taken > 0 for taken in seconds.values())
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_network_of_the_step_is_the_one_described(channels):
+    assert network(channels).features == (channels,) * 4 + (2 * channels,) * 4
+    assert network(channels).symmetry((28, 28)) == eq.dihedral(4)
