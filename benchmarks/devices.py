@@ -17,7 +17,8 @@ import optax
 from benchmarks.population import network, samples_per_second
 from benchmarks.report import arguments, finish
 from benchmarks.step import BATCH
-from eqjax.population import Population, choose_strategy
+from eqjax.capacity import choose_strategy
+from eqjax.population import Population
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
+import jax
+
 import eqjax as eq
 from benchmarks.report import arguments, finish
 from eqjax import training
@@ -85,6 +87,7 @@ def main() -> None:
     ours = make_search(config, data)
     fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(Search)}
     seconds, compilations, children = run(ours, config)
+    jax.clear_caches()
     with prefer("direct"):
         baseline, recompilations, others = run(Recompiling(**fields), config)
     rows = {

@@ -10,6 +10,7 @@ from eqjax.architecture import (
     Architecture as Architecture,
     enumerate_architectures as enumerate_architectures,
 )
+from eqjax.capacity import choose_strategy as choose_strategy
 from eqjax.devices import Strategy as Strategy, device_mesh as device_mesh
 from eqjax.evolution import Evolution as Evolution
 from eqjax.groups import (
@@ -57,8 +58,5 @@ from eqjax.pooling import (
     max_pool as max_pool,
     upsample as upsample,
 )
-from eqjax.population import (
-    Population as Population,
-    choose_strategy as choose_strategy,
-)
+from eqjax.population import Population as Population
 from eqjax.windows import window as window

@@ -42,9 +42,11 @@ def prefer(form: str) -> Iterator[None]:
 
     Args:
       form: "direct", "winograd" wherever it applies, or "auto": the latter on CPUs for
-        convolutions that are worth it, unless a precision is asked for. It applies at
-        stride one, without dilation and feature groups, to at most 7 taps per axis, in
-        float32 and float64; elsewhere the direct form stands in.
+        convolutions that are worth it. It applies at stride one, without dilation and
+        feature groups, to at most 7 taps per axis, in float32 and float64 where no
+        precision is asked for; elsewhere the direct form stands in.
+
+    Functions that `jax.jit` has traced before keep the form that they have.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
@@ -88,7 +90,7 @@ def convolve(
         padding = ((0, 0),) * len(padding)
     plain = {*strides, *dilation, feature_group_count} == {1}
     if plain and _winograd_pays(x, kernel, padding, precision):
-        return winograd.convolve(x, kernel, padding=padding, precision=precision)
+        return winograd.convolve(x, kernel, padding=padding)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -140,20 +142,21 @@ def _winograd_pays(
 ) -> bool:
     form = _form.get()
     *taps, c_in, c_out = kernel.shape
+    if precision is not None or not all(isinstance(n, int) for n in x.shape):
+        return False  # a symbolic shape, in `jax.export`
     size = [
         n + sum(p) - r + 1 for n, p, r in zip(x.shape[1:-1], padding, taps, strict=True)
     ]
     possible = (
         x.dtype in (jnp.float32, jnp.float64)
         and max(taps) <= winograd.LARGEST_TAPS
-        and min(len(x), *size) > 0
+        and min(x.shape[0], *size) > 0
     )
     if form != "auto" or not possible:
         return form == "winograd" and possible
-    operations = 2 * len(x) * math.prod(size) * math.prod(taps) * c_in * c_out
+    operations = 2 * x.shape[0] * math.prod(size) * math.prod(taps) * c_in * c_out
     return (
         jax.default_backend() == "cpu"
-        and precision is None
         and math.prod(taps) > 1
         and operations >= _WORTHWHILE
     )

@@ -22,7 +22,7 @@ class Strategy:
     Attributes:
       width: members per stack. One per device is trained as it is, more are vmapped.
       steps_per_call: training steps in one call of the compiled program, in a loop on
-        the device; 1 to step from Python, as CPUs prefer.
+        the device; 1 to step from Python.
       mesh: devices along the axes `population` and `data`: the stack is spread over
         the first, every batch over the second; None for a single device.
     """
@@ -56,16 +56,18 @@ class Strategy:
     @property
     def form(self) -> str:
         """The form of convolutions: one that vmaps and loops well where it matters."""
-        alone = self.width_per_device == self.steps_per_call == 1
-        return "auto" if alone else "winograd"
+        if self.mesh is not None and self.mesh.shape[DATA] > 1:
+            return "direct"  # chunks would gather what the data axis spreads
+        looped = self.steps_per_call > 1 and jax.default_backend() == "cpu"
+        return "winograd" if self.width_per_device > 1 or looped else "auto"
 
     def __str__(self) -> str:
         """Return one line for people."""
         devices = self.mesh.size if self.mesh is not None else 1
         return (
-            f"{self.width} members at a time on {devices} "
+            f"{self.width} member{'s' * (self.width > 1)} at a time on {devices} "
             f"{jax.devices()[0].device_kind} device{'s' * (devices > 1)}, "
-            f"{self.steps_per_call} steps per call"
+            f"{self.steps_per_call} step{'s' * (self.steps_per_call > 1)} per call"
         )
 
 
@@ -85,6 +87,8 @@ def device_mesh(
       ValueError: the number of devices is no multiple of `data`.
     """
     devices = jax.devices() if devices is None else list(devices)
+    if not devices:
+        raise ValueError("a mesh needs at least one device, got none")
     if data < 1 or len(devices) % data:
         divisors = [d for d in range(1, len(devices) + 1) if len(devices) % d == 0]
         raise ValueError(

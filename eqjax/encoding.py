@@ -80,13 +80,16 @@ def init(
       **settings: keyword arguments of the call.
     """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    _, drawn = model.apply(
-        {ORBITS: orbits},
-        *arguments,
-        **settings,
-        rngs={"params": key},
-        mutable=flax.core.DenyList(ORBITS),
+
+    def call(scope):  # as `model.init` does, but with orbits there
+        return model.clone(parent=scope)(*arguments, **settings)
+
+    initialize = flax.core.apply(
+        call,
+        mutable=flax.core.DenyList((ORBITS, "intermediates")),
+        flags={"initializing": True},
     )
+    _, drawn = initialize({ORBITS: orbits}, rngs={"params": key})
     variables = {**drawn, ORBITS: orbits}
     return pack_state(variables, optimizer.init(variables["params"]))
 
@@ -107,7 +110,12 @@ def encode(
     """
     found = _checked(model, inputs, settings)
     _check_params(state, found.shapes)
-    state = _map_tied(lambda leaf, tie: _pad(leaf, tie.table.index.size), state, found)
+    state = _map_tied(
+        lambda leaf, tie: _pad(leaf, tie.table.index.size),
+        state,
+        found,
+        lambda tie: tie.table.num_orbits,
+    )
     tables = orbit_variables(model, inputs, **settings)
     return state._replace(statistics={**state.statistics, ORBITS: tables})
 
@@ -136,12 +144,47 @@ def decode(
                 "decode with the model whose groups the member has"
             )
     state = _map_tied(
-        lambda leaf, tie: leaf[: tie.table.num_orbits].copy(), state, found
+        lambda leaf, tie: leaf[: tie.table.num_orbits].copy(),
+        state,
+        found,
+        lambda tie: tie.table.index.size,
     )
     rest = {name: v for name, v in state.statistics.items() if name != ORBITS}
     state = state._replace(statistics=rest)
     _check_params(state, found.shapes)
     return state
+
+
+def check_encodable(model: nn.Module, inputs: Any, **settings: Any) -> None:
+    """Raise unless every tied layer of a model finds its orbits.
+
+    Raises:
+      ValueError: a layer is stacked by `nn.scan` or `nn.vmap`, or hidden in another
+        lifted module that does not pass the collection `orbits` on.
+    """
+    found = _checked(model, inputs, settings)
+    longer = jax.tree_util.tree_map_with_path(  # than any model would have them
+        lambda keys, a: a if keys[-1].key == "index" else np.append(a, 0),
+        orbit_variables(model, inputs, **settings),
+    )
+    none = optax.GradientTransformation(lambda params: (), lambda *a: a)
+
+    def draw(key, x):
+        kind = {"model": model, "optimizer": none, "inputs": x}
+        return init(key, longer, **kind, **settings).params
+
+    try:
+        params = flatten_dict(jax.eval_shape(draw, jax.random.key(0), inputs))
+    except flax.errors.FlaxError as error:
+        raise ValueError(
+            f"a layer does not take its groups from data: {error}"
+        ) from None
+    for path, tie in found.ties.items():
+        if params[path[1:]].shape[0] != tie.table.index.size + 1:
+            raise ValueError(
+                f"{show(path)} does not see the collection {ORBITS!r}; let lifted "
+                "modules pass it on, as by variable_axes={'orbits': None}"
+            )
 
 
 def relax(
@@ -218,18 +261,33 @@ def _check_params(state: TrainState, shapes: Mapping[Path, Any]) -> None:
 
 
 def _map_tied(
-    fn: Callable[[np.ndarray, Tie], np.ndarray], state: TrainState, found: TiedModel
+    fn: Callable[[np.ndarray, Tie], np.ndarray],
+    state: TrainState,
+    found: TiedModel,
+    length: Callable[[Tie], int],
 ) -> TrainState:
-    """Apply a function to tied parameters and what the optimizer keeps of them."""
+    """Apply a function to tied parameters and what the optimizer keeps of them.
+
+    All of them must have the shape of their parameter, its first axis of this length.
+    """
     params = {path[1:] for path in found.shapes if path[0] == "params"}
 
     def change(keys: tuple, leaf: Any) -> np.ndarray:
         path, _ = owner_of(keys, params)
         tie = found.ties.get(("params", *path))
-        return np.asarray(leaf) if tie is None else fn(np.asarray(leaf), tie)
+        if tie is None:
+            return np.asarray(leaf)
+        shape = (length(tie), *found.shapes["params", *path].shape[1:])
+        if np.shape(leaf) != shape:
+            raise ValueError(
+                f"{jax.tree_util.keystr(keys)} has shape {np.shape(leaf)}, expected "
+                f"{shape}, that of its parameter: what an optimizer keeps in other "
+                "shapes has no encoding"
+            )
+        return fn(np.asarray(leaf), tie)
 
     moved, opt_state = jax.tree_util.tree_map_with_path(
-        change, (flax.core.unfreeze(state.params), state.opt_state)
+        change, (flax.core.unfreeze(state.params), _unfreeze(state.opt_state))
     )
     statistics = jax.tree.map(np.asarray, flax.core.unfreeze(state.statistics))
     return state._replace(
@@ -238,6 +296,12 @@ def _map_tied(
         opt_state=opt_state,
         step=jax.device_get(state.step),
     )
+
+
+def _unfreeze(tree: Any) -> Any:
+    """Replace the frozen dictionaries anywhere in a tree."""
+    frozen = lambda node: isinstance(node, flax.core.FrozenDict)  # noqa: E731
+    return jax.tree.map(flax.core.unfreeze, tree, is_leaf=frozen)
 
 
 def _pad(array: np.ndarray, length: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Statistics are those of the whole fiber under every group, so they stay what they are
 when a layer is relaxed. Scale and offset are tied along the orbits of the group on the
-fiber. The statistics themselves are computed by Flax's own layers.
+fiber. All but batch statistics are computed by Flax's own layers.
 """
 
 from __future__ import annotations

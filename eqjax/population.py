@@ -4,7 +4,7 @@ Members at rest are compact states on the host. To work on them, `load` encodes 
 as the strategy's width, stacks them along a leading axis and places the stack on the
 devices; `unload` undoes it. What is done to the stack is compiled once: members differ
 in numbers only, whatever their groups. No member sees another, so that its result does
-not depend on width, devices or company.
+not depend on width, devices or company, but for the order of sums: rounding.
 
     for part in population.split(len(members)):
         stack = population.load(members[part], sources[part])
@@ -32,14 +32,13 @@ from eqjax.devices import (
     DATA,
     MEMBERS,
     Strategy,
-    device_mesh,
     fetch,
     over_members,
     place,
 )
 from eqjax.training import Metrics, TrainState
 
-_STEPS_PER_CALL = 8  # by default: a call then costs little beside its steps
+_check_encodable = functools.lru_cache(maxsize=64)(encoding.check_encodable)
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -60,9 +59,16 @@ class Population:
     strategy: Strategy = Strategy()
 
     def __post_init__(self):
-        """Keep no more of the inputs than their shape."""
+        """Keep no more of the inputs than their shape; check them and the model."""
         inputs = jax.ShapeDtypeStruct(self.inputs.shape, self.inputs.dtype)
         object.__setattr__(self, "inputs", inputs)
+        batch, devices = inputs.shape[0], self._data_devices
+        if batch % devices:
+            raise ValueError(
+                f"a batch of {batch} cannot be spread over {devices} devices; the "
+                f"nearest multiple is {max(1, round(batch / devices)) * devices}"
+            )
+        _check_encodable(self.model, inputs)
 
     def split(self, members: int) -> Iterator[slice]:
         """Yield the positions of the members that make up each stack."""
@@ -104,14 +110,25 @@ class Population:
 
     def init(self, keys: jax.Array, models: Sequence[nn.Module]) -> TrainState:
         """Return a stack of untrained members, one per key and model."""
-        filled = self._stack(list(jax.random.key_data(keys)))
-        orbits = self._orbits(models)
+        if len(keys) != len(models):
+            raise ValueError(
+                f"expected a key per model, got {len(keys)} keys, {len(models)} models"
+            )
+        data = self._stack(list(np.asarray(jax.random.key_data(keys))))
         return _init(
-            place(filled, self.strategy.mesh, MEMBERS), orbits, population=self
+            place(data, self.strategy.mesh, MEMBERS),
+            self._orbits(models),
+            population=self,
+            impl=str(jax.random.key_impl(keys)),
         )
 
     def relax(self, stack: TrainState, models: Sequence[nn.Module]) -> TrainState:
-        """Carry members, weights and optimizer state, to the groups of the models."""
+        """Carry members, weights and optimizer state, to the groups of their models.
+
+        Args:
+          stack: of members.
+          models: one for each member that was loaded.
+        """
         orbits = self._orbits(models)
         return _relax(stack, orbits, population=self)
 
@@ -124,8 +141,8 @@ class Population:
         """Take one step per batch, the same batches for every member.
 
         Args:
-          stack: before the first step.
-          batches: pairs (x, y) of equal shapes.
+          stack: before the first step; its memory is used for what is returned.
+          batches: pairs (x, y), each x like the inputs.
           key: for models with dropout; the same for every member.
 
         Returns:
@@ -155,13 +172,12 @@ class Population:
           stack: of members.
           x: inputs.
           y: class numbers.
-          batch_size: four training batches if None, which take less memory than one
-            training step.
+          batch_size: four training batches if None.
         """
         samples = len(y)
         if samples == 0 or len(x) != samples:
             raise ValueError(f"evaluate needs as many x as y, got {len(x)}, {samples}")
-        batch_size = batch_size or 4 * self.inputs.shape[0]
+        batch_size = batch_size or self._evaluation_batch
         batch_size = -(-batch_size // self._data_devices) * self._data_devices
         sums = []
         for begin in range(0, samples, batch_size):
@@ -180,6 +196,10 @@ class Population:
     def _data_devices(self) -> int:
         mesh = self.strategy.mesh
         return 1 if mesh is None else mesh.shape[DATA]
+
+    @property
+    def _evaluation_batch(self) -> int:
+        return 4 * self.inputs.shape[0]
 
     def _orbits(self, models: Sequence[nn.Module]) -> Any:
         tables = [encoding.orbit_variables(model, self.inputs) for model in models]
@@ -201,16 +221,15 @@ class Population:
         def call() -> tuple[Any, Any, int]:
             filled = waiting + waiting[:1] * (size - len(waiting))
             x, y = (np.stack(arrays) for arrays in zip(*filled, strict=True))
-            if x.shape[1] % self._data_devices:
-                raise ValueError(
-                    f"a batch of {x.shape[1]} cannot be spread over "
-                    f"{self._data_devices} devices; the nearest multiple is "
-                    f"{-(-x.shape[1] // self._data_devices) * self._data_devices}"
-                )
             placed = (place(a, self.strategy.mesh, None, DATA) for a in (x, y))
             return (*placed, len(waiting))
 
         for x, y in batches:
+            if np.shape(x) != self.inputs.shape or len(x) != len(y):
+                raise ValueError(
+                    f"expected batches of shape {self.inputs.shape} with as many "
+                    f"labels, got {np.shape(x)} with {len(y)}"
+                )
             waiting.append((np.asarray(x), np.asarray(y)))
             if len(waiting) == size:
                 yield call()
@@ -219,106 +238,17 @@ class Population:
             yield call()
 
 
-def choose_strategy(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    inputs: jax.ShapeDtypeStruct,
-    members: int,
-    *,
-    devices: Sequence[jax.Device] | None = None,
-    data: int = 1,
-    memory: int | None = None,
-) -> Strategy:
-    """Return a strategy that suits platform and memory.
-
-    On CPUs every device trains one member at a time, and on accelerators stacks are as
-    wide as fits into memory. Steps run in a loop on the device, but for models with a
-    convolution that has no form made of matrix products, on CPUs: its gradient is slow
-    in loops there.
-
-    Args:
-      model: as in `Population`.
-      optimizer: as in `Population`.
-      inputs: as in `Population`.
-      members: the largest population to expect.
-      devices: all of all hosts if None.
-      data: devices that share every batch.
-      memory: bytes per device to stay below; of an accelerator, nine tenths of what it
-        has if None; on CPUs, a number makes stacks as wide as it allows.
-
-    Raises:
-      ValueError: not even one member fits.
-    """
-    mesh = device_mesh(devices, data)
-    device = (jax.devices() if devices is None else devices)[0]
-    on_cpu = device.platform == "cpu"
-    narrow = Strategy(steps_per_call=_STEPS_PER_CALL, mesh=mesh)
-    if on_cpu:
-        program = _lower_step(Population(model, optimizer, inputs, narrow))
-        if "stablehlo.convolution" in program.as_text():
-            narrow = Strategy(mesh=mesh)
-    if memory is None:
-        if on_cpu:
-            return narrow
-        memory = int(0.9 * device.memory_stats()["bytes_limit"])
-    need = bytes_per_device(Population(model, optimizer, inputs, narrow))
-    if need > memory:
-        raise ValueError(
-            f"one member's training step needs {need} bytes per device, and {memory} "
-            "are there; use smaller batches or fewer features"
-        )
-    wide = -(-min(members, memory // need * narrow.width) // narrow.width)
-    while wide > 1:
-        strategy = dataclasses.replace(narrow, width=wide * narrow.width)
-        if bytes_per_device(Population(model, optimizer, inputs, strategy)) <= memory:
-            return strategy
-        wide //= 2
-    return narrow
-
-
-def bytes_per_device(population: Population) -> int:
-    """Return what the compiled training step takes, arguments and results included."""
-    sizes: Any = _lower_step(population).compile().memory_analysis()
-    return (
-        sizes.argument_size_in_bytes
-        + sizes.output_size_in_bytes
-        + sizes.temp_size_in_bytes
-        - sizes.alias_size_in_bytes
-    )
-
-
-def _lower_step(population: Population) -> jax.stages.Lowered:
-    width = population.strategy.width
-    keys = jax.ShapeDtypeStruct((width, 2), jnp.uint32)
-    orbits = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype),
-        encoding.orbit_variables(population.model, population.inputs),
-    )
-    stack = jax.eval_shape(
-        functools.partial(_init, population=population), keys, orbits
-    )
-    steps = population.strategy.steps_per_call
-    xs, ys = (
-        jax.ShapeDtypeStruct((steps, *shape), dtype)
-        for shape, dtype in (
-            (population.inputs.shape, population.inputs.dtype),
-            (population.inputs.shape[:1], jnp.int32),
-        )
-    )
-    return _train.lower(stack, xs, ys, steps, None, population=population)
-
-
 # --- what is compiled ---------------------------------------------------------------
 
 _compiled = functools.partial(jax.jit, static_argnames=("population",))
 
 
-@_compiled
-def _init(keys, orbits, *, population: Population):
+@functools.partial(jax.jit, static_argnames=("population", "impl"))
+def _init(keys, orbits, *, population: Population, impl: str):
     x = jnp.zeros(population.inputs.shape, population.inputs.dtype)
 
     def one(key, orbits):
-        key = jax.random.wrap_key_data(key)
+        key = jax.random.wrap_key_data(key, impl=impl)
         kind = {"model": population.model, "optimizer": population.optimizer}
         return encoding.init(key, orbits, inputs=x, **kind)
 
@@ -370,3 +300,45 @@ def _evaluate(stack, x, y, weight, *, population: Population):
         return jax.tree.map(jnp.sum, counted)
 
     return over_members(one, population.strategy, stack, shared=(x, y, weight))
+
+
+def _abstract_stack(population: Population) -> TrainState:
+    width = population.strategy.width
+    key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+    keys = jax.ShapeDtypeStruct((width, *key.shape), key.dtype)
+    orbits = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((width, *a.shape), a.dtype),
+        encoding.orbit_variables(population.model, population.inputs),
+    )
+    impl = str(jax.random.key_impl(jax.random.key(0)))
+    init = functools.partial(_init, population=population, impl=impl)
+    return jax.eval_shape(init, keys, orbits)
+
+
+def lower_training(population: Population) -> jax.stages.Lowered:
+    """Return the program of `Population.train`, lowered for compilation."""
+    stack = _abstract_stack(population)
+    steps = population.strategy.steps_per_call
+    xs, ys = (
+        jax.ShapeDtypeStruct((steps, *shape), dtype)
+        for shape, dtype in (
+            (population.inputs.shape, population.inputs.dtype),
+            (population.inputs.shape[:1], jnp.int32),
+        )
+    )
+    return _train.lower(stack, xs, ys, steps, None, population=population)
+
+
+def lower_evaluation(population: Population) -> jax.stages.Lowered:
+    """Return the program of `Population.evaluate`, lowered for compilation."""
+    batch, inputs = population._evaluation_batch, population.inputs
+    x, y, weight = (
+        jax.ShapeDtypeStruct((batch, *shape), dtype)
+        for shape, dtype in (
+            (inputs.shape[1:], inputs.dtype),
+            ((), jnp.int32),
+            ((), jnp.float32),
+        )
+    )
+    stack = _abstract_stack(population)
+    return _evaluate.lower(stack, x, y, weight, population=population)

@@ -21,20 +21,19 @@ import jax
 import optax
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.table import Table
 
 import eqjax as eq
+from eqjax.capacity import choose_strategy
 from eqjax.evolution import SELECTIONS, Evolution, pareto_front
-from eqjax.population import Population, choose_strategy
+from eqjax.population import Population
 from experiments import runs
 from experiments.data import digits
+from experiments.display import (
+    child_progress,
+    print_front,
+    say_what_is_exact,
+    summary,
+)
 from experiments.hosts import Hosts
 from experiments.pictures import draw_search
 from experiments.runs import Checkpoint
@@ -228,7 +227,7 @@ def evolve(
     else:
         point = search.start(first_architecture(config))
     records = runs.read_lines(metrics, before=point.state.generation)
-    with _progress(console) as progress:
+    with child_progress(console) as progress:
         bar = progress.add_task("", total=None)
         while point.state.generation <= config.generations:
             begin = time.perf_counter()
@@ -246,7 +245,7 @@ def evolve(
                 folder / "timing.jsonl",
                 {"generation": record["generation"], "seconds": round(seconds, 2)},
             )
-            console.print(f"{label}: {_summary(point, record)} ({seconds:.0f} s)")
+            console.print(f"{label}: {summary(point, record)} ({seconds:.0f} s)")
     front = test_front(search, point)
     result = {"front": front, "diverged": point.state.diverged}
     runs.write_json(folder / "result.json", result)
@@ -270,58 +269,6 @@ def test_front(search: Search, point: Checkpoint) -> list[dict[str, Any]]:
         }
         for i, metrics in zip(front, measured, strict=True)
     ]
-
-
-def _summary(point: Checkpoint, record: dict[str, Any]) -> str:
-    if not point.state.scores:
-        return f"all {len(record['children'])} children diverged"
-    best = min(range(len(point.state.scores)), key=lambda i: point.state.scores[i])
-    score = point.state.scores[best]
-    text = (
-        f"best validation error {100 * score.error:.2f} % with "
-        f"{score.parameters:,} parameters, {point.state.population[best]}; "
-        f"{len(record['children'])} children"
-    )
-    diverged = record["diverged"]
-    return text + (f", {diverged} diverged" if diverged else "")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("children"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-def _print_front(console: Console, front: list[dict[str, Any]]) -> None:
-    table = Table(title="Pareto front of the last population")
-    table.add_column("groups, input to output")
-    for column in ("parameters", "validation error", "test error"):
-        table.add_column(column, justify="right")
-    for row in front:
-        table.add_row(
-            " ".join(row["groups"]),
-            f"{row['parameters']:,}",
-            f"{100 * row['validation_error']:.2f} %",
-            f"{100 * row['test_error']:.2f} %",
-        )
-    console.print(table)
-
-
-def _say_what_is_exact(console: Console, config: Config) -> None:
-    """Warn where the network cannot have the symmetry that its groups promise."""
-    start = first_architecture(config)
-    kept = make_model(config, start).symmetry((28, 28))
-    if kept != start.groups[0]:
-        console.print(
-            f"note: this network is not exact: whatever its layers' groups, its logits "
-            f"are sure to be invariant to {kept.name} alone"
-        )
 
 
 def _environment() -> dict[str, str]:
@@ -380,34 +327,33 @@ class Options:
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    folder = None
     try:
         options = tyro.cli(Options, args=arguments, description=__doc__)
         config, hosts = options.config, options.hosts
-        console.quiet = hosts.process > 0
-        devices = hosts.connect()
-        if hosts.process == 0:
-            folder = _open_run(config)
-        folder = hosts.mirror(folder)
+        devices = hosts.connect(config.batch_size)
+        folder = hosts.mirror(functools.partial(_open_run, config))
         config = _saved_config(folder)
     except (ValueError, FileNotFoundError) as error:
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
+    except jax.errors.JaxRuntimeError as error:
+        hosts.leave(f"process {hosts.process} failed, or lost the others: {error}")
+    console.quiet = hosts.process > 0
     console.print(f"writing to {folder}")
-    _say_what_is_exact(console, config)
+    say_what_is_exact(console, make_model(config, first_architecture(config)))
     try:
         result = evolve(config, folder, console, devices, hosts.data_devices)
     except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: --name {folder.name} --resume")
+        console.print(f"interrupted; go on with: --name {config.name} --resume")
         raise SystemExit(130) from None
     except jax.errors.JaxRuntimeError as error:
         if hosts.processes == 1:
             raise
         hosts.leave(
-            f"process {hosts.process} lost the others ({str(error).splitlines()[0]}); "
-            f"start all of them again with --name {folder.name} --resume"
+            f"process {hosts.process} failed, or lost the others: {error}\n"
+            f"start all of them again with --name {config.name} --resume"
         )
-    _print_front(console, result["front"])
+    print_front(console, result["front"])
     console.print(f"picture: {folder / 'search.png'}")
 
 

@@ -6,11 +6,15 @@ distributed runtime connects them, and the first one writes the files.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,16 +52,32 @@ class Hosts:
             raise ValueError(f"--process must be 0 to {self.processes - 1}")
         if (self.processes > 1) != (self.coordinator is not None):
             raise ValueError("--processes and --coordinator go together")
+        host, _, port = (self.coordinator or "localhost:1").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"--coordinator is HOST:PORT, got {self.coordinator!r}")
 
-    def connect(self) -> list[jax.Device]:
-        """Join the other processes, and return the devices to use."""
-        if self.processes > 1:
-            jax.distributed.initialize(
-                self.coordinator,
-                self.processes,
-                self.process,
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+    def connect(self, batch_size: int) -> list[jax.Device]:
+        """Join the other processes, and return the devices to use.
+
+        Raises:
+          ValueError: the devices are not there or do not fit a batch of this size, or
+            the processes do not meet.
+        """
+        if batch_size % self.data_devices:
+            raise ValueError(
+                f"--batch-size {batch_size} is no multiple of --data-devices "
+                f"{self.data_devices}"
             )
+        if self.processes > 1:
+            try:
+                jax.distributed.initialize(
+                    self.coordinator,
+                    self.processes,
+                    self.process,
+                    heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                )
+            except RuntimeError as error:
+                raise ValueError(f"the processes did not meet: {error}") from None
         devices = jax.devices()
         if self.devices > len(devices):
             hint = ""
@@ -73,26 +93,34 @@ class Hosts:
         device_mesh(devices, self.data_devices)  # raises where they cannot be split
         return devices
 
-    def mirror(self, folder: Path | None) -> Path:
-        """Return a folder to work in: the first process's own, and copies of it.
+    def mirror(self, open_folder: Callable[[], Path]) -> Path:
+        """Return the folder of the run, and on other processes a copy to work in.
 
         Args:
-          folder: of the run, where this is the first process.
+          open_folder: makes or finds the folder; called by the first process alone.
+
+        Raises:
+          ValueError: what `open_folder` raised, on every process.
         """
         if self.processes == 1:
-            return _present(folder)
-        files = {}
+            return open_folder()
+        folder: Path | None = None
+        message: dict[str, Any] = {}
         if self.process == 0:
-            files = {p.name: p.read_bytes() for p in _present(folder).iterdir()}
-        content = np.frombuffer(serialization.msgpack_serialize(files), np.uint8)
-        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
-        padded = np.zeros(length, np.uint8)
-        padded[: min(length, len(content))] = content[:length]
-        received = np.asarray(multihost_utils.broadcast_one_to_all(padded))
-        if self.process == 0:
-            return _present(folder)
+            try:
+                folder = open_folder()
+                files = [p for p in folder.iterdir() if p.is_file()]
+                message = {"files": {p.name: p.read_bytes() for p in files}}
+            except ValueError as error:
+                message = {"error": str(error)}
+        message = _from_first(message)
+        if "error" in message:
+            raise ValueError(message["error"])
+        if folder is not None:
+            return folder
         copy = Path(tempfile.mkdtemp(prefix="eqjax-"))
-        for name, data in serialization.msgpack_restore(received.tobytes()).items():
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
+        for name, data in message["files"].items():
             (copy / name).write_bytes(data)
         return copy
 
@@ -103,7 +131,11 @@ class Hosts:
         os._exit(1)
 
 
-def _present(folder: Path | None) -> Path:
-    if folder is None:
-        raise ValueError("the first process needs the folder of the run")
-    return folder
+def _from_first(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the message of the first process, on all of them."""
+    content = np.frombuffer(serialization.msgpack_serialize(message), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    room = np.zeros(length, np.uint8)
+    room[: len(content)] = content[:length]
+    received = np.asarray(multihost_utils.broadcast_one_to_all(room))
+    return serialization.msgpack_restore(received.tobytes())

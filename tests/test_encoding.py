@@ -2,6 +2,7 @@
 
 from functools import cache, partial
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -235,6 +236,83 @@ class Repeated(nn.Module):
         return scan(layer, x, None)[0]
 
 
+class Shared(nn.Module):
+    group: eq.Group = D4
+
+    @nn.compact
+    def __call__(self, x):
+        lifted = nn.vmap(
+            eq.LiftingConv, variable_axes={"params": None}, split_rngs={"params": False}
+        )
+        return lifted(1, 3, group=self.group, name="layer")(x)
+
+
+def test_lifted_layers_must_see_their_orbits():
+    x = jax.ShapeDtypeStruct((2, 1, 4, 4, 1), jnp.float64)
+    encoding.check_encodable(network(ARCHITECTURES[0]), X)
+    for group in (D4, D4.subgroups[-1]):
+        with pytest.raises(
+            ValueError, match="layer/kernel does not see|take its groups"
+        ):
+            encoding.check_encodable(Shared(group), x)
+
+
+class Sowing(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = eq.LiftingConv(1, 3, group=D4)(x)
+        self.sow("intermediates", "field", x)
+        x = eq.BatchNorm(group=D4)(x, not train)
+        return eq.InvariantHead(3, group=D4)(x)
+
+
+def test_members_are_born_as_by_init():
+    """Nothing sown is kept, and statistics do not start from the dummy input."""
+    x = jnp.ones(X.shape)
+    orbits = encoding.orbit_variables(Sowing(), x)
+    kind = {"model": Sowing(), "optimizer": OPTIMIZERS["adam"], "inputs": x}
+    state = encoding.init(jax.random.key(0), orbits, train=True, **kind)
+    assert set(state.statistics) == {"batch_stats", "orbits"}
+    for leaf in jax.tree.leaves(state.statistics["batch_stats"]):
+        assert set(np.ravel(leaf)) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "frozen"),
+    [
+        (optax.adam(0.1), True),
+        (optax.inject_hyperparams(optax.adam)(learning_rate=0.1), False),
+        (
+            optax.multi_transform(
+                {"a": optax.adam(0.1), "b": optax.sgd(0.1)},
+                lambda params: {k: "a" if "conv" in k else "b" for k in params},
+            ),
+            False,
+        ),
+        (
+            optax.masked(
+                optax.adam(0.1), lambda params: {k: "conv" in k for k in params}
+            ),
+            False,
+        ),
+    ],
+    ids=["frozen", "injected", "by part", "masked"],
+)
+def test_composed_optimizers_and_frozen_variables(optimizer, frozen):
+    model, target = network(ARCHITECTURES[0]), network(ARCHITECTURES[2])
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros(X.shape))
+    if frozen:
+        variables = flax.core.freeze(variables)
+    state = training.pack_state(variables, optimizer.init(variables["params"]))
+    encoded = encoding.encode(state, model=model, inputs=X)
+    decoded = encoding.decode(encoded, model=model, inputs=X)
+    for a, b in zip(jax.tree.leaves(decoded), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    orbits = encoding.orbit_variables(target, X)
+    relaxed = encoding.relax(encoded, orbits, model=model, inputs=X)
+    encoding.decode(relaxed, model=target, inputs=X)
+
+
 def test_bad_input():
     model, state = network(ARCHITECTURES[0]), trained(ARCHITECTURES[0])
     other = network(ARCHITECTURES[1])
@@ -246,5 +324,8 @@ def test_bad_input():
     fewer = {k: v for k, v in state.params.items() if k != "logits"}
     with pytest.raises(ValueError, match="state has no parameter logits"):
         encoding.encode(state._replace(params=fewer), model=model, inputs=X)
+    factored = state._replace(opt_state=optax.adafactor(0.1).init(state.params))
+    with pytest.raises(ValueError, match=r"v_row.* has shape \(1,\), expected"):
+        encoding.encode(factored, model=model, inputs=X)
     with pytest.raises(ValueError, match=r"stacked by nn\.scan"):
         encoding.orbit_variables(Repeated(), jnp.zeros((1, 4, 4, 8, 1)))

@@ -168,7 +168,9 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--colour"], "--colour"),
         (["--devices", "5"], "--devices 5 are asked for, 4 are there; JAX_NUM_CPU"),
         (["--devices", "-1"], "--devices must be at least 0"),
-        (["--data-devices", "3"], "4 devices cannot be split by 3"),
+        (["--data-devices", "3"], "--batch-size 32 is no multiple of --data-devices 3"),
+        (["--data-devices", "8"], "4 devices cannot be split by 8"),
+        (["--coordinator", "here", "--processes", "2"], "--coordinator is HOST:PORT"),
         (["--process", "1"], "--process must be 0 to 0"),
         (["--processes", "2"], "--processes and --coordinator go together"),
     ],
@@ -262,13 +264,13 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     first, second = start_processes(["--name", "two"], tmp_path)
     saved = tmp_path / "runs/two/checkpoint.msgpack"
     deadline = time.monotonic() + 240
-    while not saved.exists() and first.poll() is None:
+    while not saved.exists() and second.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    second.send_signal(signal.SIGKILL)
-    second.wait()
-    printed, _ = first.communicate(timeout=120)
-    assert first.returncode != 0
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    printed, _ = second.communicate(timeout=120)
+    assert second.returncode != 0
     assert "start all of them again with --name two --resume" in printed
     for process in start_processes(["--name", "two", "--resume"], tmp_path):
         printed, _ = process.communicate(timeout=240)

@@ -29,6 +29,7 @@ ORDER = [
     "encoding",
     "devices",
     "population",
+    "capacity",
     "evolution",
     "analysis",
 ]

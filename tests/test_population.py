@@ -12,8 +12,9 @@ import pytest
 import eqjax as eq
 from eqjax import training
 from eqjax.analysis import count_compilations
+from eqjax.capacity import choose_strategy
 from eqjax.devices import Strategy, device_mesh
-from eqjax.population import Population, choose_strategy
+from eqjax.population import Population
 from tests.catalogue import D4
 
 X = jax.ShapeDtypeStruct((8, 6, 6, 1), jnp.float64)
@@ -193,13 +194,15 @@ def test_the_strategy_fits_platform_devices_and_memory():
     assert choose(devices=jax.devices()[:1]) == Strategy(steps_per_call=8)
     strided = choose_strategy(Strided(), ADAM, X, 10, devices=jax.devices()[:1])
     assert strided == Strategy()
+    halved = choose(devices=jax.devices()[:2], data=2)
+    assert (halved.width, halved.steps_per_call) == (1, 1)
     spread = choose(devices=jax.devices()[:4])
     assert (spread.width, spread.mesh.shape["population"]) == (4, 4)
     roomy = choose(devices=jax.devices()[:1], memory=2**33)
     assert roomy.width == 10
-    tight = choose(devices=jax.devices()[:1], memory=2**18)
+    tight = choose(devices=jax.devices()[:1], memory=2_000_000)
     assert 1 <= tight.width < 10
-    assert "members at a time on 1 cpu device," in str(tight)
+    assert "at a time on 1 cpu device, 8 steps per call" in str(tight)
     with pytest.raises(ValueError, match=r"one member's training step needs .* bytes"):
         choose(devices=jax.devices()[:1], memory=1000)
 
@@ -224,7 +227,13 @@ def test_bad_input():
     population = Population(SOURCES[0], ADAM, X, shared)
     stack = population.load(parents()[:1], SOURCES[:1])
     odd = [(x[:7], y[:7]) for x, y in batches(1)]
-    with pytest.raises(ValueError, match="a batch of 7 .* nearest multiple is 8"):
+    with pytest.raises(ValueError, match=r"expected batches of shape \(8, 6, 6, 1\)"):
         population.train(stack, odd)
+    with pytest.raises(ValueError, match="a batch of 7 .* nearest multiple is 8"):
+        Population(SOURCES[0], ADAM, odd[0][0], shared)
+    with pytest.raises(ValueError, match="a key per model, got 2 keys, 1 models"):
+        population.init(jax.random.split(jax.random.key(0), 2), SOURCES[:1])
+    with pytest.raises(ValueError, match="at least one device, got none"):
+        device_mesh([])
     with pytest.raises(ValueError, match="expected"):
         population.load(parents()[1:2], SOURCES[:1])

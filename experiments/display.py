@@ -1,0 +1,72 @@
+"""What a search prints: progress, a line per generation, and the front at its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+import eqjax as eq
+from experiments.runs import Checkpoint
+
+
+def say_what_is_exact(console: Console, model: eq.EquivariantCNN) -> None:
+    """Warn where a network cannot have the symmetry that its groups promise."""
+    kept = model.symmetry((28, 28))
+    if kept != model.architecture.groups[0]:
+        console.print(
+            f"note: this network is not exact: whatever its layers' groups, its logits "
+            f"are sure to be invariant to {kept.name} alone"
+        )
+
+
+def child_progress(console: Console) -> Progress:
+    """Return a bar that counts children."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("children"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def summary(point: Checkpoint, record: dict[str, Any]) -> str:
+    """Return one line on a generation."""
+    if not point.state.scores:
+        return f"all {len(record['children'])} children diverged"
+    best = min(range(len(point.state.scores)), key=lambda i: point.state.scores[i])
+    score = point.state.scores[best]
+    text = (
+        f"best validation error {100 * score.error:.2f} % with "
+        f"{score.parameters:,} parameters, {point.state.population[best]}; "
+        f"{len(record['children'])} children"
+    )
+    diverged = record["diverged"]
+    return text + (f", {diverged} diverged" if diverged else "")
+
+
+def print_front(console: Console, front: list[dict[str, Any]]) -> None:
+    """Print the front as a table."""
+    table = Table(title="Pareto front of the last population")
+    table.add_column("groups, input to output")
+    for column in ("parameters", "validation error", "test error"):
+        table.add_column(column, justify="right")
+    for row in front:
+        table.add_row(
+            " ".join(row["groups"]),
+            f"{row['parameters']:,}",
+            f"{100 * row['validation_error']:.2f} %",
+            f"{100 * row['test_error']:.2f} %",
+        )
+    console.print(table)
