@@ -33,14 +33,13 @@ def main() -> None:
     choose = functools.partial(choose_strategy, model, optimizer, inputs, members)
     meshes = [(n, 1) for n in (1, 2, 4) if n <= len(devices)]
     meshes += [(n, 2) for n in (2, 4) if n <= len(devices)]
-    rows: dict[str, float] = {}
-    speed: dict[str, float] = {}
+    populations = {}
     for count, data in meshes:
         strategy = choose(devices=devices[:count], data=data)
-        population = Population(model, optimizer, inputs, strategy)
         name = f"{count // data} x {data}"
-        speed[name] = samples_per_second(population, members, channels, options.quick)
-        rows[f"{name} devices: {members} members (samples/s)"] = speed[name]
+        populations[name] = Population(model, optimizer, inputs, strategy)
+    speed = samples_per_second(populations, members, channels, options.quick)
+    rows = {f"{n} devices: {members} members (samples/s)": s for n, s in speed.items()}
     summary = {
         "throughput_over_one_device": {n: s / speed["1 x 1"] for n, s in speed.items()},
         "members": members,

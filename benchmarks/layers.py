@@ -40,8 +40,8 @@ def gradients(layer, variables, x):
 
 def compiled(fn, form: str, *arguments):
     """Return a program without arguments, its convolutions in one form."""
-    with prefer(form):
-        run = jax.jit(fn).lower(*arguments).compile()
+    with prefer(form):  # a new function: one that was traced before keeps its form
+        run = jax.jit(lambda *a: fn(*a)).lower(*arguments).compile()
     return functools.partial(run, *arguments)
 
 
@@ -61,7 +61,8 @@ def traps(channels: int, repeats: int) -> dict[str, float]:
     own = functools.partial(gradients, layer)
 
     def scanned(variables, x):
-        return lax.scan(lambda c, x: (c, own(variables, x)), None, x[None])[1]
+        twice = jnp.stack([x, x])  # XLA takes a loop of one pass apart
+        return lax.scan(lambda c, x: (c, own(variables, x)), None, twice)[1]
 
     programs = {}
     for name, form in (("ours", "winograd"), ("lax", "direct")):
@@ -78,7 +79,7 @@ def traps(channels: int, repeats: int) -> dict[str, float]:
         alone = seconds[f"{name}: alone"]
         result[f"{name}: vmap over calls"] = seconds[f"{name}: vmap"] / members / alone
         result[f"{name}: in a loop over outside"] = (
-            seconds[f"{name}: in a loop"] / alone
+            seconds[f"{name}: in a loop"] / 2 / alone
         )
     result["ours: in one piece over chunks"] = (
         seconds["ours: in one piece"] / seconds["ours: alone"]
@@ -112,9 +113,7 @@ def main() -> None:
         for name in groups:
             over_dense[f"{name}, {shape}"] = seconds[name] / seconds["plain"]
         over_lax[shape] = seconds["plain"] / seconds["plain, lax"]
-    slower = {"4 channels": traps(4, 1 if options.quick else 5)}
-    if not options.quick:
-        slower["16 channels"] = traps(16, 3)
+    slower = {"4 channels": traps(4, 1 if options.quick else 3)}
     summary = {
         "slower": slower,
         "equivariant_over_dense": over_dense,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from eqjax.convolution import convolve
 from eqjax.windows import resolve_padding
@@ -32,6 +33,7 @@ class PlainConv(nn.Module):
         taps, ones = (self.kernel_size,) * len(space), (1,) * len(space)
         shape = (*taps, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        x, kernel = promote_dtype(x, kernel)
         padding = resolve_padding("SAME", space, taps, ones, ones)
         return convolve(x, kernel, strides=ones, padding=padding, dilation=ones)
 

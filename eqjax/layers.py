@@ -129,7 +129,7 @@ class TiedModule(nn.Module):
             tie = dataclasses.replace(tie, table=given)
         shape = (tie.table.num_orbits, *rest)
         param = self.param(name, kernels.tied_initializer(init, tie), shape, dtype)
-        return kernels.expand(param, tie)
+        return kernels.expand(jnp.asarray(param), tie)
 
 
 class GroupConv(TiedModule):
