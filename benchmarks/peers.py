@@ -5,8 +5,11 @@
 Needs PyTorch and escnn, which eqjax itself does not:
 
     pip install torch --index-url https://download.pytorch.org/whl/cpu
-    pip install --no-deps escnn lie_learn pymanopt
-    pip install joblib scipy autograd cloudpickle
+    pip install --no-deps escnn pymanopt
+    pip install joblib scipy autograd cloudpickle cython setuptools
+    pip install --no-deps --no-build-isolation --no-binary lie_learn lie_learn
+
+(The last builds lie_learn against the NumPy that is there.)
 
 Same widths, taps, batch (64) and images (28x28): 8 convolutions of 5x5 taps over D4,
 regular to regular, each with batch norm and ReLU, three poolings, a pooled head, Adam.
