@@ -164,7 +164,6 @@ def make_search(
         make_model=functools.partial(make_model, config),
         population=Population(model, optimizer, inputs, strategy),
         data=dataset,
-        batch_size=config.batch_size,
         first_steps=first_steps,
         steps=steps,
         seed=config.seed,

@@ -27,7 +27,6 @@ class Search:
       make_model: architecture -> model.
       population: the programs of the members.
       data: training and validation split are used.
-      batch_size: samples per step.
       first_steps: training steps of generation 0.
       steps: training steps of every later generation.
       seed: of weights, batches and selection.
@@ -37,7 +36,6 @@ class Search:
     make_model: Callable[[eq.Architecture], nn.Module]
     population: Population
     data: Dataset
-    batch_size: int
     first_steps: int
     steps: int
     seed: int
@@ -119,10 +117,11 @@ class Search:
         """Return the training batches of a generation, the same for every child."""
         order = np.random.default_rng([self.seed, state.generation])
         steps = self.steps if state.scores else self.first_steps
-        return batches(self.data.train, self.batch_size, steps, order)
+        size = self.population.inputs.shape[0]
+        return batches(self.data.train, size, steps, order)
 
     def evaluate(self, point: Checkpoint, chosen: Sequence[int], split: Split):
-        """Return the metrics of the chosen members on a split, one after another."""
+        """Return the metrics of the chosen members on a split."""
         models = [self.make_model(point.state.population[i]) for i in chosen]
         members = [point.members[i] for i in chosen]
         measured: list[Metrics] = []
