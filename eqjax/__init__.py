@@ -11,6 +11,7 @@ from eqjax.architecture import (
     enumerate_architectures as enumerate_architectures,
 )
 from eqjax.capacity import choose_strategy as choose_strategy
+from eqjax.constraints import Constraint as Constraint, Tied as Tied
 from eqjax.devices import Strategy as Strategy, device_mesh as device_mesh
 from eqjax.evolution import Evolution as Evolution
 from eqjax.groups import (
@@ -27,6 +28,12 @@ from eqjax.layers import (
     InvariantHead as InvariantHead,
     LiftingConv as LiftingConv,
     transform as transform,
+)
+from eqjax.mixed import (
+    MixedGroupConv as MixedGroupConv,
+    MixedInvariantHead as MixedInvariantHead,
+    MixedLiftingConv as MixedLiftingConv,
+    Mixture as Mixture,
 )
 from eqjax.models import (
     EquivariantCNN as EquivariantCNN,
@@ -59,4 +66,10 @@ from eqjax.pooling import (
     upsample as upsample,
 )
 from eqjax.population import Population as Population
+from eqjax.relaxations import (
+    PartialGroup as PartialGroup,
+    RelaxedWeights as RelaxedWeights,
+    ResidualPathway as ResidualPathway,
+    SoftProjection as SoftProjection,
+)
 from eqjax.windows import window as window

@@ -23,12 +23,12 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from eqjax import kernels
+from eqjax.constraints import TiedModule
 from eqjax.convolution import convolve, convolve_transpose
 from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
 from eqjax.orbits import (
     Fiber,
-    OrbitTable,
     check_preserved,
     fiber_table,
     kernel_table,
@@ -93,45 +93,6 @@ def _fiber_of_size(size: int, group: Group) -> Fiber:
     )
 
 
-class TiedModule(nn.Module):
-    """A module with parameters tied along the orbits of a group.
-
-    Subclasses say in `ties` how each of their parameters stands for a full array; the
-    morphism needs to know no more about them.
-
-    Where the variables hold a collection `orbits`, its tables take the place of those
-    of `group`: the group is then data, and one compiled program serves all groups (see
-    `eqjax.encoding`).
-    """
-
-    def __post_init__(self) -> None:
-        """Reject a name in place of a group."""
-        super().__post_init__()
-        group = getattr(self, "group", None)
-        if not isinstance(group, Group):
-            raise TypeError(
-                f"{type(self).__name__} needs a Group, such as "
-                f"eq.dihedral(4).subgroup('C4'), got group={group!r}"
-            )
-
-    @property
-    def ties(self) -> dict[str, Tie]:
-        """The tie of each parameter by its name."""
-        raise NotImplementedError
-
-    def tied_param(
-        self, name: str, init: Initializer, rest: tuple[int, ...], dtype: Any
-    ) -> jax.Array:
-        """Declare the tied parameter `name`, (num_orbits, *rest), and expand it."""
-        tie = self.ties[name]
-        if self.has_variable("orbits", name):
-            given = OrbitTable(None, **self.get_variable("orbits", name))
-            tie = dataclasses.replace(tie, table=given)
-        shape = (tie.table.num_orbits, *rest)
-        param = self.param(name, kernels.tied_initializer(init, tie), shape, dtype)
-        return kernels.expand(jnp.asarray(param), tie)
-
-
 class GroupConv(TiedModule):
     """Convolve a field over the ambient group, commuting with a subgroup.
 
@@ -159,6 +120,8 @@ class GroupConv(TiedModule):
       fiber_in: fiber of the input; regular if None.
       fiber_out: fiber of the output; regular if None.
       parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
+      constraint: how kernel and bias arise from the parameters; see
+        `eqjax.constraints`.
     """
 
     features: int
@@ -189,14 +152,13 @@ class GroupConv(TiedModule):
         """Taps per spatial axis."""
         return per_axis(self.kernel_size, self.group.dimension, "kernel_size")
 
-    @property
-    def ties(self) -> dict[str, Tie]:
-        """The ties of kernel and bias."""
+    def ties_of(self, group: Group) -> dict[str, Tie]:
+        """Return the ties of kernel and bias to a group."""
         fiber_in, fiber_out = self.fibers
-        table = kernel_table(self.group, self.taps, fiber_in, fiber_out)
+        table = kernel_table(group, self.taps, fiber_in, fiber_out)
         ties = {"kernel": Tie(table, self.parametrization)}
         if self.use_bias:
-            along_fiber = fiber_table(self.group, fiber_out)
+            along_fiber = fiber_table(group, fiber_out)
             ties["bias"] = Tie(along_fiber, self.parametrization)
         return ties
 
@@ -258,14 +220,14 @@ class GroupConv(TiedModule):
 
     def _parameters(self, x: jax.Array, c_in: int):
         """Return full kernel and bias (or None), and x, all in one dtype."""
-        shape = (c_in, self.features)
-        kernel = self.tied_param("kernel", self.kernel_init, shape, self.param_dtype)
-        bias = None
-        if self.use_bias:
-            bias = self.tied_param(
-                "bias", self.bias_init, (self.features,), self.param_dtype
-            )
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        inits = {
+            "kernel": (self.kernel_init, (c_in, self.features)),
+            "bias": (self.bias_init, (self.features,)),
+        }
+        full = self.full_arrays(inits, self.param_dtype)
+        x, kernel, bias = promote_dtype(
+            x, full["kernel"], full.get("bias"), dtype=self.dtype
+        )
         return kernel, bias, x
 
     def _check_field(self, x: jax.Array) -> None:

@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict
 
+from eqjax.constraints import TiedModule
 from eqjax.kernels import Tie
-from eqjax.layers import TiedModule
 
 Path = tuple[str, ...]
 
@@ -49,17 +49,29 @@ class Move:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Two models that differ in groups and parametrization alone.
+    """Two models that differ in groups, parametrization and constraints alone.
 
     Attributes:
       source: the one to start from.
       target: the one to go to.
       moves: the parameters whose tie changes, by path.
+      rewrites: the layers whose constraint changes, by path: their full arrays are read
+        and written anew.
     """
 
     source: TiedModel
     target: TiedModel
     moves: dict[Path, Move]
+    rewrites: tuple[Path, ...]
+
+    def kept(self, model: TiedModel) -> dict[Path, Any]:
+        """Return the shapes of the variables of either model outside the rewrites."""
+        return {p: s for p, s in model.shapes.items() if p[1:-1] not in self.rewrites}
+
+    def stacked(self, path: Path) -> int:
+        """Return how many axes stand before those of a layer's parameters."""
+        own = [n for p, n in self.source.stacked.items() if p[1:-1] == path]
+        return max(own, default=0)
 
 
 def match(source: nn.Module, target: nn.Module, inputs: Any, **settings: Any) -> Plan:
@@ -79,17 +91,26 @@ def match(source: nn.Module, target: nn.Module, inputs: Any, **settings: Any) ->
     _check_same_paths("tied layer", a.layers, b.layers)
     for path, layer in a.layers.items():
         _check_layers(path, layer, b.layers[path])
-    _check_same_paths("variable", a.shapes, b.shapes)
-    moves = {}
-    for path, shape in a.shapes.items():
+    rewrites = [p for p, layer in a.layers.items() if _differ(layer, b.layers[p])]
+    plan = Plan(a, b, {}, tuple(rewrites))
+    kept = plan.kept(a)
+    _check_same_paths("variable", kept, plan.kept(b))
+    for path, shape in kept.items():
         if path not in a.ties:
             check_shape(path, b.shapes[path], shape)
             continue
         tie, other = a.ties[path], b.ties[path]
         _check_widths(path, a, b)
         if tie.table is not other.table or tie.parametrization != other.parametrization:
-            moves[path] = Move(tie, other, a.stacked[path])
-    return Plan(a, b, moves)
+            plan.moves[path] = Move(tie, other, a.stacked[path])
+    return plan
+
+
+def _differ(source: TiedModule, target: TiedModule) -> bool:
+    """Tell whether a layer's parts do not move one by one."""
+    if source.constraint != target.constraint:
+        return True
+    return not source.constraint.partwise and source.group != target.group
 
 
 def tied_model(model: nn.Module, inputs: Any, **settings: Any) -> TiedModel:
@@ -149,6 +170,7 @@ def _trace(
 # Fields of a layer that a morphism may change, or that do not change its function.
 _MAY_DIFFER = {
     "group",
+    "constraint",
     "parametrization",
     "name",
     "parent",

@@ -40,17 +40,20 @@ class LayerChange:
       source: the group it had.
       target: the group it has now.
       largest_change: largest absolute change of an entry of its full arrays.
+      relative_change: norm of the change of its full arrays over their norm.
       parameters_before: its number of tied parameters.
       parameters_after: and now.
       gradient_step: by which factor the next step of the full kernel grows under SGD
         or momentum, given the same symmetric gradient (mean over the orbits).
-      normalized_step: the same under Adam and its kin.
+      normalized_step: the same under Adam and its kin. Both are NaN for a layer whose
+        constraint changed, which starts a new optimizer.
     """
 
     path: Path
     source: Group
     target: Group
     largest_change: jax.Array
+    relative_change: jax.Array
     parameters_before: int
     parameters_after: int
     gradient_step: float
@@ -65,8 +68,9 @@ class MorphReport:
 
     def __str__(self) -> str:
         """Return one line per layer."""
-        head = ("layer", "from", "to", "change", "parameters", "SGD step", "Adam step")
-        rows = [head]
+        changes = ("largest change", "relative")
+        steps = ("parameters", "SGD step", "Adam step")
+        rows = [("layer", "from", "to", *changes, *steps)]
         for change in self.layers:
             rows.append(
                 (
@@ -74,6 +78,7 @@ class MorphReport:
                     change.source.name,
                     change.target.name,
                     f"{float(change.largest_change):.1e}",
+                    f"{100 * float(change.relative_change):.2g} %",
                     f"{change.parameters_before} -> {change.parameters_after}",
                     f"x {change.gradient_step:.4g}",
                     f"x {change.normalized_step:.4g}",
@@ -104,6 +109,8 @@ def morph(
     Relaxing a layer to a subgroup keeps its full kernel: bitwise in the tied
     parametrization, to rounding in the orthonormal one. Constraining it to another
     group projects. Everything that is not tied (statistics, dense layers) is kept.
+    A layer whose constraint changes, as from a mixture to one group or back, is read as
+    full arrays and written anew: the same function where the new constraint allows it.
 
     Args:
       variables: of the source model, as from `source.init`.
@@ -117,8 +124,9 @@ def morph(
       The variables of the target model, and a report of what changed per layer.
 
     Raises:
-      ValueError: the models differ in more than groups and parametrization, or the
-        variables are not those of the source; the message names the path.
+      ValueError: the models differ in more than groups, parametrization and
+        constraints, or the variables are not those of the source; the message names
+        the path.
     """
     plan = match(source, target, inputs, **settings)
     flat = flatten_dict(flax.core.unfreeze(dict(variables)))
@@ -126,13 +134,15 @@ def morph(
     for path in flat:
         if path[0] == "params" and path not in plan.source.shapes:
             raise ValueError(f"the source model has no variable {show(path)}")
-    new = dict(flat)
     for path, shape in plan.source.shapes.items():
         if path not in flat:
             raise ValueError(f"variables of the source model lack {show(path)}")
         check_shape(path, flat[path], shape)
-        if path in plan.moves:
-            new[path] = carry(flat[path], plan.moves[path], value_weight)
+    new = {path: v for path, v in flat.items() if path[1:-1] not in plan.rewrites}
+    for path, move in plan.moves.items():
+        new[path] = carry(flat[path], move, value_weight)
+    for path in plan.rewrites:
+        new.update(_rewrite(path, plan, flat))
     changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
     return unflatten_dict(new), MorphReport(changes)
 
@@ -172,6 +182,11 @@ def morph_optimizer(
       ValueError: the state holds a quantity per parameter whose meaning is unknown.
     """
     plan = match(source, target, inputs, **settings)
+    if plan.rewrites:
+        raise ValueError(
+            f"the constraint of {show(plan.rewrites[0])} changes, and moments have no "
+            "meaning under another one; start a new optimizer"
+        )
     params = {path[1:] for path in plan.source.shapes if path[0] == "params"}
     return carry_optimizer(opt_state, params, plan.moves)
 
@@ -298,11 +313,11 @@ def carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
         new = kernels.collapse(full, Tie(move.target.table))
         return new / per_orbit(move.target, new)
 
-    return _under_stacked_axes(move_one, move)(leaf)
+    return _under_stacked_axes(move_one, move.stacked)(leaf)
 
 
-def _under_stacked_axes(fn: Callable, move: Move) -> Callable:
-    for _ in range(move.stacked):
+def _under_stacked_axes(fn: Callable, axes: int) -> Callable:
+    for _ in range(axes):
         fn = jax.vmap(fn)
     return fn
 
@@ -327,26 +342,54 @@ def owner_of(keys: tuple, params: Set[Path]) -> tuple[Path, str]:
     return owner, fields[-1] if fields else ""
 
 
+def _own(path: Path, flat: Mapping[Path, jax.Array]) -> dict[tuple[str, str], Any]:
+    """Return the variables of a layer by collection and name."""
+    return {(p[0], p[-1]): v for p, v in flat.items() if p[1:-1] == path}
+
+
+def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
+    """Return the variables of a layer under the target's constraint."""
+    source, target = plan.source.layers[path], plan.target.layers[path]
+
+    def rewrite(variables):
+        return target.write(source.read(variables))
+
+    rewritten = _under_stacked_axes(rewrite, plan.stacked(path))(_own(path, flat))
+    return {(kind, *path, name): v for (kind, name), v in rewritten.items()}
+
+
 def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
-    own = [p for p in plan.source.ties if p[1:-1] == path]
-    moves = {p: plan.moves[p] for p in own if p in plan.moves}
-    largest = jnp.zeros(())
-    for p, move in moves.items():
-
-        def gap(before, after, move=move):
-            now = kernels.expand(after, move.target)
-            return jnp.abs(now - kernels.expand(before, move.source))
-
-        change = _under_stacked_axes(gap, move)(old[p], new[p])
-        largest = jnp.maximum(largest, change.max())
-    main = next(iter(moves.values()), None)
+    source, target = plan.source.layers[path], plan.target.layers[path]
+    own = [p for p in plan.moves if p[1:-1] == path]
+    largest = relative = jnp.zeros(())
+    if own or path in plan.rewrites:
+        stacked = plan.stacked(path)
+        before = _under_stacked_axes(source.read, stacked)(_own(path, old))
+        after = _under_stacked_axes(target.read, stacked)(_own(path, new))
+        gap = jax.tree.map(jnp.subtract, after, before)
+        largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in jax.tree.leaves(gap)]))
+        norm = _norm(before)
+        relative = _norm(gap) / jnp.where(norm > 0, norm, 1)
+    main = plan.moves[own[0]] if own else None
+    unchanged = float("nan") if path in plan.rewrites else 1.0
     return LayerChange(
         path=path,
-        source=plan.source.layers[path].group,
-        target=plan.target.layers[path].group,
+        source=source.group,
+        target=target.group,
         largest_change=largest,
-        parameters_before=sum(old[p].size for p in own),
-        parameters_after=sum(new[p].size for p in own),
-        gradient_step=_growth(main, _gradient_step) if main else 1.0,
-        normalized_step=_growth(main, _unit_step) if main else 1.0,
+        relative_change=relative,
+        parameters_before=_count(_own(path, old)),
+        parameters_after=_count(_own(path, new)),
+        gradient_step=_growth(main, _gradient_step) if main else unchanged,
+        normalized_step=_growth(main, _unit_step) if main else unchanged,
+    )
+
+
+def _count(variables: Mapping[tuple[str, str], jax.Array]) -> int:
+    return sum(v.size for (kind, _), v in variables.items() if kind == "params")
+
+
+def _norm(arrays: Mapping[str, jax.Array]) -> jax.Array:
+    return jnp.sqrt(
+        sum((jnp.sum(jnp.square(a)) for a in arrays.values()), jnp.zeros(()))
     )

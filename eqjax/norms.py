@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import canonicalize_dtype
 
+from eqjax.constraints import TiedModule
 from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
-from eqjax.layers import TiedModule
 from eqjax.orbits import Fiber, fiber_table, regular
 
 
@@ -49,19 +49,15 @@ class FiberNorm(TiedModule, kw_only=True):
     fiber: Fiber | None = None
     parametrization: Parametrization = "tied"
 
-    @property
-    def ties(self) -> dict[str, Tie]:
-        """The ties of scale and bias."""
-        return self._ties_of(self.group)
+    def ties_of(self, group: Group) -> dict[str, Tie]:
+        """Return the ties of scale and bias to a group."""
+        tie = Tie(fiber_table(group, self._fiber), self.parametrization)
+        names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
+        return dict.fromkeys(names, tie)
 
     @property
     def _fiber(self) -> Fiber:
         return self.fiber or regular(self.group)
-
-    def _ties_of(self, group: Group) -> dict[str, Tie]:
-        tie = Tie(fiber_table(group, self._fiber), self.parametrization)
-        names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
-        return dict.fromkeys(names, tie)
 
     def _normalizer_settings(self) -> dict[str, Any]:
         return {
@@ -75,11 +71,10 @@ class FiberNorm(TiedModule, kw_only=True):
         self, x: jax.Array, mean: Any = 0, inverse_deviation: Any = 1
     ) -> jax.Array:
         """Return (x - mean) * inverse_deviation * scale + bias."""
-        scale = bias = None
-        if self.use_scale:
-            scale = self._along_fiber("scale", self.scale_init, x)
-        if self.use_bias:
-            bias = self._along_fiber("bias", self.bias_init, x)
+        rest = x.shape[-1:]
+        inits = {"scale": (self.scale_init, rest), "bias": (self.bias_init, rest)}
+        full = self.full_arrays(inits, self.param_dtype)
+        scale, bias = full.get("scale"), full.get("bias")
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         # Fiber and channels as one axis are the faster one to work on.
         merge = lambda v: jnp.broadcast_to(v, x.shape[-2:]).reshape(-1)  # noqa: E731
@@ -89,10 +84,6 @@ class FiberNorm(TiedModule, kw_only=True):
         if bias is not None:
             y = y + merge(bias)
         return y.astype(dtype).reshape(x.shape)
-
-    def _along_fiber(self, name: str, init: Initializer, x: jax.Array) -> jax.Array:
-        """Return a full array (fiber, channels)."""
-        return self.tied_param(name, init, (x.shape[-1],), self.param_dtype)
 
     def _check_field(self, x: jax.Array) -> None:
         d, size = self.group.dimension, self._fiber.size
@@ -187,10 +178,9 @@ class ElementBatchNorm(BatchNorm):
 
     pooled: ClassVar[bool] = False
 
-    @property
-    def ties(self) -> dict[str, Tie]:
+    def ties_of(self, group: Group) -> dict[str, Tie]:
         """Scale and offset are not tied at all."""
-        return self._ties_of(self.group.ambient.subgroups[-1])
+        return super().ties_of(group.ambient.subgroups[-1])
 
 
 class LayerNorm(FiberNorm):

@@ -14,6 +14,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from eqjax.constraints import PENALTIES
+
 
 class TrainState(NamedTuple):
     """Everything that a training step reads and writes.
@@ -77,7 +79,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     key: chex.PRNGKey | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Take one step on the mean softmax cross-entropy of a batch.
+    """Take one step on the mean softmax cross-entropy of a batch, and on penalties.
 
     Args:
       state: before the step.
@@ -93,20 +95,36 @@ def train_step(
     rngs = {} if key is None else {"dropout": jax.random.fold_in(key, state.step)}
 
     def loss_of(params):
-        logits, statistics = model.apply(
-            {"params": params, **state.statistics},
-            x,
-            train=True,
-            mutable=list(state.statistics),
-            rngs=rngs,
-        )
-        metrics = jax.tree.map(jnp.mean, classification_metrics(logits, y))
-        return metrics.loss, (statistics, metrics)
+        variables = {"params": params, **state.statistics}
+        return training_loss(variables, x, y, model=model, rngs=rngs)
 
     gradient, (statistics, metrics) = jax.grad(loss_of, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, statistics, opt_state, state.step + 1), metrics
+
+
+def training_loss(
+    variables: Mapping[str, Any],
+    x: Float[Array, "batch ..."],
+    y: Int[Array, " batch"],
+    *,
+    model: nn.Module,
+    rngs: Mapping[str, chex.PRNGKey],
+) -> tuple[Array, tuple[Mapping[str, Any], Metrics]]:
+    """Return what training minimizes, the new statistics and the batch's metrics.
+
+    It is the mean softmax cross-entropy plus all that layers put into the collection
+    `penalties`, such as the negative logarithms of priors.
+    """
+    kept = [name for name in variables if name != "params"]
+    logits, written = model.apply(
+        variables, x, train=True, mutable=[*kept, PENALTIES], rngs=rngs
+    )
+    statistics = {name: v for name, v in written.items() if name != PENALTIES}
+    metrics = jax.tree.map(jnp.mean, classification_metrics(logits, y))
+    penalty = sum(jax.tree.leaves(written.get(PENALTIES, {})))
+    return metrics.loss + penalty, (statistics, metrics)
 
 
 def classification_metrics(
