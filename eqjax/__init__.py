@@ -4,15 +4,26 @@ __version__ = "0.1.0"
 
 from eqjax.analysis import (
     count_compilations as count_compilations,
+    distances as distances,
     equivariance_error as equivariance_error,
 )
 from eqjax.architecture import (
     Architecture as Architecture,
     enumerate_architectures as enumerate_architectures,
 )
+from eqjax.augmentation import augment as augment
 from eqjax.capacity import choose_strategy as choose_strategy
 from eqjax.constraints import Constraint as Constraint, Tied as Tied
 from eqjax.devices import Strategy as Strategy, device_mesh as device_mesh
+from eqjax.differentiable import (
+    DifferentiableSearch as DifferentiableSearch,
+    random_gradients as random_gradients,
+)
+from eqjax.discretization import (
+    collapse as collapse,
+    discretize as discretize,
+    mixtures as mixtures,
+)
 from eqjax.evolution import Evolution as Evolution
 from eqjax.groups import (
     Group as Group,

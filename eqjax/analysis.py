@@ -1,17 +1,23 @@
-"""How symmetric a function is, and how often a program compiles, measured."""
+"""What can be measured: symmetry of functions and of layers, and compilations."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict
 from jax import monitoring
 
 from eqjax.groups import Group
+from eqjax.kernels import distance
 from eqjax.layers import transform
+from eqjax.matching import Path, tied_model
 from eqjax.orbits import Fiber
 
 
@@ -52,6 +58,49 @@ def equivariance_error(
         return jnp.linalg.norm(got - expected) / jnp.linalg.norm(reference)
 
     return jnp.max(jnp.stack([error(u) for u in group.elements]))
+
+
+def distances(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    inputs: Any,
+    groups: Sequence[Group] | None = None,
+    **settings: Any,
+) -> dict[Path, dict[str, jax.Array]]:
+    """Return how far every layer's kernel is from commuting with each group.
+
+    |K - P K| / |K| with P the Reynolds projection onto the kernels that commute; 0 for
+    a kernel that does. K is what the layer convolves with, whatever its constraint.
+
+    Args:
+      variables: of the model.
+      model: any linen model with convolutions of eqjax.
+      inputs: an input of the model, or a tuple of call arguments; shapes are enough.
+      groups: the groups to measure to; all subgroups of the ambient group if None.
+      **settings: keyword arguments of the model's call.
+
+    Returns:
+      By path of the layer and name of the group; layers stacked by `nn.scan` have one
+      number each.
+    """
+    found = tied_model(model, inputs, **settings)
+    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
+    ledger = {}
+    for path, layer in found.layers.items():
+        if "kernel" not in layer.tables:
+            continue
+        chosen = layer.group.ambient.subgroups if groups is None else groups
+        tables = {H.name: layer.ties_of(H)["kernel"].table for H in chosen}
+
+        def measure(variables, layer=layer, tables=tables):
+            kernel = layer.read(variables)["kernel"]
+            return {name: distance(kernel, table) for name, table in tables.items()}
+
+        for _ in range(found.stacked_axes(path)):
+            measure = jax.vmap(measure)
+        ledger[path] = measure(found.own(path, flat))
+    return ledger
 
 
 @dataclasses.dataclass

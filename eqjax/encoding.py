@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from eqjax.constraints import Tied
 from eqjax.kernels import Tie
 from eqjax.matching import Move, Path, TiedModel, check_shape, show, tied_model
 from eqjax.morphism import carry, carry_optimizer, owner_of, value_weight
@@ -241,6 +242,12 @@ def _traced_tie(tables: dict[Path, Any], path: Path, tie: Tie) -> Tie:
 
 def _checked(model: nn.Module, inputs: Any, settings: dict[str, Any]) -> TiedModel:
     found = tied_model(model, inputs, **settings)
+    for path, layer in found.layers.items():
+        if layer.constraint != Tied():
+            raise ValueError(
+                f"{show(path)} has the constraint {type(layer.constraint).__name__}; "
+                "only the group of a Tied layer can be data"
+            )
     for path, axes in found.stacked.items():
         if axes:
             raise ValueError(

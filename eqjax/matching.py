@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax
@@ -36,6 +37,15 @@ class TiedModel:
     layers: dict[Path, TiedModule]
     ties: dict[Path, Tie]
     stacked: dict[Path, int]
+
+    def stacked_axes(self, path: Path) -> int:
+        """Return how many axes stand before those of a layer's own variables."""
+        own = [axes for p, axes in self.stacked.items() if p[1:-1] == path]
+        return max(own, default=0)
+
+    def own(self, path: Path, flat: Mapping[Path, Any]) -> dict[tuple[str, str], Any]:
+        """Return the variables of a layer itself, by collection and name."""
+        return {(p[0], p[-1]): v for p, v in flat.items() if p[1:-1] == path}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +77,6 @@ class Plan:
     def kept(self, model: TiedModel) -> dict[Path, Any]:
         """Return the shapes of the variables of either model outside the rewrites."""
         return {p: s for p, s in model.shapes.items() if p[1:-1] not in self.rewrites}
-
-    def stacked(self, path: Path) -> int:
-        """Return how many axes stand before those of a layer's parameters."""
-        own = [n for p, n in self.source.stacked.items() if p[1:-1] == path]
-        return max(own, default=0)
 
 
 def match(source: nn.Module, target: nn.Module, inputs: Any, **settings: Any) -> Plan:

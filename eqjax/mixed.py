@@ -149,10 +149,8 @@ class Mixture(Constraint):
             weights = z[: len(self.groups)]
             if name == "kernel" and self.hold_norm:
                 squared = jnp.stack([p.squared_norm for p in candidates.values()])
-                tiny = jnp.finfo(squared.dtype).tiny  # a kernel of zeros stays so
-                held = extras["kernel_norms"] * jax.lax.rsqrt(
-                    jnp.maximum(squared, tiny)
-                )
+                squared = jnp.where(squared > 0, squared, 1)  # zeros stay zeros
+                held = extras["kernel_norms"] * jax.lax.rsqrt(squared)
                 weights = weights * held
             full[name] = reduce(
                 add,

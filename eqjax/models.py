@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from eqjax.architecture import Architecture
+from eqjax.constraints import Constraint, Tied
 from eqjax.groups import Group
 from eqjax.kernels import PARAMETRIZATIONS, Parametrization
 from eqjax.layers import GroupConv, InvariantHead, LiftingConv
@@ -40,6 +41,8 @@ class EquivariantCNN(nn.Module):
         3x3 with padding 1 on all, which breaks the symmetry on even sizes.
       head: "invariant" is tied, "dense" reads all fiber elements freely.
       parametrization: of all tied parameters.
+      constraint: how the kernels of the layers with a group arise from parameters, one
+        for all or one for each; norms are always tied to the layer's group.
       dtype: of the computation.
     """
 
@@ -53,6 +56,7 @@ class EquivariantCNN(nn.Module):
     pooling: Literal["exact", "3x3"] = "exact"
     head: Literal["invariant", "dense"] = "invariant"
     parametrization: Parametrization = "tied"
+    constraint: Constraint | tuple[Constraint, ...] = Tied()
     dtype: Any = None
 
     def __post_init__(self):
@@ -79,6 +83,13 @@ class EquivariantCNN(nn.Module):
                 f"{len(self.features)} convolutions and {self.head!r} head need "
                 f"{expected} groups, got {len(self.architecture)}: {self.architecture}"
             )
+        if isinstance(self.constraint, Sequence):
+            object.__setattr__(self, "constraint", tuple(self.constraint))
+            if len(self.constraint) != expected:
+                raise ValueError(
+                    f"constraint must be one, or one for each of the {expected} layers "
+                    f"with a group, got {len(self.constraint)}"
+                )
 
     @staticmethod
     def searchable_layers(features: Sequence[int], head: str = "invariant") -> int:
@@ -94,7 +105,7 @@ class EquivariantCNN(nn.Module):
           train: normalize by the batch and update the running statistics, which needs
             `mutable=["batch_stats"]` in `apply`.
         """
-        groups = self.architecture.groups
+        groups, constraints = self.architecture.groups, self.constraints
         tie = {"parametrization": self.parametrization, "dtype": self.dtype}
         make_norm = BatchNorm if self.norm == "channel" else ElementBatchNorm
         for layer, features in enumerate(self.features):
@@ -104,6 +115,7 @@ class EquivariantCNN(nn.Module):
                 self.kernel_size,
                 use_bias=False,
                 group=groups[layer],
+                constraint=constraints[layer],
                 name=f"conv{layer + 1}",
                 **tie,
             )
@@ -114,7 +126,11 @@ class EquivariantCNN(nn.Module):
                 x = avg_pool(x, pool.taps, pool.strides, pool.padding)
         if self.head == "invariant":
             head = InvariantHead(
-                self.head_features, group=groups[-1], name="head", **tie
+                self.head_features,
+                group=groups[-1],
+                constraint=constraints[-1],
+                name="head",
+                **tie,
             )
             x = head(x)
         else:
@@ -127,6 +143,24 @@ class EquivariantCNN(nn.Module):
         logits = nn.Dense(self.classes, dtype=self.dtype, name="logits")(nn.elu(x))
         return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
 
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The constraint of every layer with a group."""
+        if isinstance(self.constraint, Constraint):
+            return (self.constraint,) * len(self.architecture)
+        return self.constraint
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The name of every layer with a group, in the order of the architecture."""
+        convs = tuple(f"conv{layer + 1}" for layer in range(len(self.features)))
+        return (*convs, "head") if self.head == "invariant" else convs
+
+    def with_groups(self, groups: Mapping[tuple[str, ...], Group]) -> EquivariantCNN:
+        """Return the plain network, tied to a group for the path of every layer."""
+        chosen = tuple(groups[(name,)] for name in self.layer_names)
+        return self.clone(architecture=Architecture(chosen), constraint=Tied())
+
     def symmetry(self, space: Sequence[int]) -> Group:
         """Return the group to which the logits stay invariant however it is trained.
 
@@ -136,7 +170,11 @@ class EquivariantCNN(nn.Module):
         ambient = self.architecture.ambient
         if self.norm == "element" or self.head == "dense":
             return ambient.subgroups[-1]
-        kept = self.architecture.groups[0].meet(*self.architecture.groups[1:])
+        kept = ambient
+        for constraint, group in zip(
+            self.constraints, self.architecture.groups, strict=True
+        ):
+            kept = kept.meet(constraint.symmetry(group))
         for each in self._windows(tuple(space)):
             kept = each.symmetry(kept)
         return kept

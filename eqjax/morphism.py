@@ -80,8 +80,7 @@ class MorphReport:
                     f"{float(change.largest_change):.1e}",
                     f"{100 * float(change.relative_change):.2g} %",
                     f"{change.parameters_before} -> {change.parameters_after}",
-                    f"x {change.gradient_step:.4g}",
-                    f"x {change.normalized_step:.4g}",
+                    *map(_show_step, (change.gradient_step, change.normalized_step)),
                 )
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -91,6 +90,10 @@ class MorphReport:
             ).rstrip()
             for row in rows
         )
+
+
+def _show_step(factor: float) -> str:
+    return "anew" if np.isnan(factor) else f"x {factor:.4g}"
 
 
 # --- the morphism -------------------------------------------------------------------
@@ -342,11 +345,6 @@ def owner_of(keys: tuple, params: Set[Path]) -> tuple[Path, str]:
     return owner, fields[-1] if fields else ""
 
 
-def _own(path: Path, flat: Mapping[Path, jax.Array]) -> dict[tuple[str, str], Any]:
-    """Return the variables of a layer by collection and name."""
-    return {(p[0], p[-1]): v for p, v in flat.items() if p[1:-1] == path}
-
-
 def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
     """Return the variables of a layer under the target's constraint."""
     source, target = plan.source.layers[path], plan.target.layers[path]
@@ -354,7 +352,9 @@ def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Pat
     def rewrite(variables):
         return target.write(source.read(variables))
 
-    rewritten = _under_stacked_axes(rewrite, plan.stacked(path))(_own(path, flat))
+    rewritten = _under_stacked_axes(rewrite, plan.source.stacked_axes(path))(
+        plan.source.own(path, flat)
+    )
     return {(kind, *path, name): v for (kind, name), v in rewritten.items()}
 
 
@@ -363,9 +363,9 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
     own = [p for p in plan.moves if p[1:-1] == path]
     largest = relative = jnp.zeros(())
     if own or path in plan.rewrites:
-        stacked = plan.stacked(path)
-        before = _under_stacked_axes(source.read, stacked)(_own(path, old))
-        after = _under_stacked_axes(target.read, stacked)(_own(path, new))
+        stacked = plan.source.stacked_axes(path)
+        before = _under_stacked_axes(source.read, stacked)(plan.source.own(path, old))
+        after = _under_stacked_axes(target.read, stacked)(plan.source.own(path, new))
         gap = jax.tree.map(jnp.subtract, after, before)
         largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in jax.tree.leaves(gap)]))
         norm = _norm(before)
@@ -378,8 +378,8 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
         target=target.group,
         largest_change=largest,
         relative_change=relative,
-        parameters_before=_count(_own(path, old)),
-        parameters_after=_count(_own(path, new)),
+        parameters_before=_count(plan.source.own(path, old)),
+        parameters_after=_count(plan.source.own(path, new)),
         gradient_step=_growth(main, _gradient_step) if main else unchanged,
         normalized_step=_growth(main, _unit_step) if main else unchanged,
     )

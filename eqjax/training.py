@@ -110,7 +110,7 @@ def training_loss(
     y: Int[Array, " batch"],
     *,
     model: nn.Module,
-    rngs: Mapping[str, chex.PRNGKey],
+    rngs: dict[str, chex.PRNGKey],
 ) -> tuple[Array, tuple[Mapping[str, Any], Metrics]]:
     """Return what training minimizes, the new statistics and the batch's metrics.
 

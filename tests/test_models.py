@@ -8,6 +8,7 @@ from eqjax import training
 from tests.tolerances import BROKEN, SINGLE
 
 D4 = eq.dihedral(4)
+SIX = ("C1", "C2", "C4", "D1", "D2", "D4")
 SMALL = {
     "features": (2, 2, 3),
     "kernel_size": 3,
@@ -28,6 +29,31 @@ def shapes(model, size=28):
 def test_parameter_counts_of_the_paper(name, expected):
     model = eq.paper(eq.Architecture.uniform(D4.subgroup(name), 8))
     assert training.count_parameters(shapes(model)["params"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("constraint", "expected"),
+    [
+        (eq.Mixture(tuple(map(D4.subgroup, SIX))), 18_307_098),
+        ((eq.Tied(), *[eq.ResidualPathway()] * 7), 7_854_298),
+    ],
+    ids=["mixed", "residual"],
+)
+def test_parameter_counts_of_the_paper_for_other_constraints(constraint, expected):
+    model = eq.paper(eq.Architecture.uniform(D4, 8), constraint=constraint)
+    assert training.count_parameters(shapes(model)["params"]) == expected
+
+
+def test_a_networks_symmetry_is_that_of_its_constraints():
+    architecture = eq.Architecture.uniform(D4, 4)
+    C4, C2 = D4.subgroup("C4"), D4.subgroup("C2")
+    one = eq.exact(architecture, **SMALL, constraint=eq.Mixture((D4, C4)))
+    assert one.symmetry((8, 8)) == C4
+    each = (eq.Tied(), eq.Tied(), eq.Mixture((C4, C2)), eq.Tied())
+    assert one.clone(constraint=each).symmetry((8, 8)) == C2
+    assert one.clone(constraint=eq.PartialGroup()).symmetry((8, 8)).order == 1
+    with pytest.raises(ValueError, match="one for each of the 4 layers.*got 2"):
+        one.clone(constraint=each[:2])
 
 
 def test_counts_of_other_ambient_groups_with_the_same_real_channels():

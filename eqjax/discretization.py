@@ -1,0 +1,138 @@
+"""From a trained mixture to one group per layer, and what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from eqjax.constraints import Tied, TiedModule
+from eqjax.groups import Group
+from eqjax.matching import Path, show, tied_model
+from eqjax.mixed import MIXTURE, Mixture
+from eqjax.morphism import MorphReport, morph
+
+Rebuild = Callable[[Mapping[Path, Group]], nn.Module]
+
+
+def mixtures(
+    variables: Mapping[str, Any], *, model: nn.Module, inputs: Any, **settings: Any
+) -> dict[Path, dict[str, jax.Array]]:
+    """Return the weight z of every candidate, by layer and name, in layer order.
+
+    Args:
+      variables: at least the collection `mixture`.
+      model: any linen model with mixed layers.
+      inputs: an input of the model, or a tuple of call arguments; shapes are enough.
+      **settings: keyword arguments of the model's call.
+
+    Raises:
+      ValueError: the logits are those of other layers or candidates.
+    """
+    logits = flatten_dict(flax.core.unfreeze(dict(variables.get(MIXTURE, {}))))
+    found = {}
+    for path, layer in tied_model(model, inputs, **settings).layers.items():
+        if not isinstance(layer.constraint, Mixture):
+            continue
+        names = layer.constraint.names
+        if (*path, "logits") not in logits:
+            raise ValueError(f"the variables have no logits of layer {show(path)}")
+        own = logits.pop((*path, "logits"))
+        if np.shape(own) != (len(names),):
+            raise ValueError(
+                f"logits of layer {show(path)} have shape {np.shape(own)}, expected "
+                f"({len(names)},) for the candidates {', '.join(names)}"
+            )
+        weights = layer.constraint.weights(own)
+        found[path] = dict(zip(names, weights, strict=True))
+    for path in logits:
+        raise ValueError(f"the model has no mixed layer {show(path[:-1])}")
+    return found
+
+
+def collapse(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    inputs: Any,
+    rebuild: Rebuild | None = None,
+    **settings: Any,
+) -> tuple[dict[str, Any], nn.Module, MorphReport]:
+    """Make every layer one plain layer that computes the same.
+
+    Its group is the largest that the layer is sure to commute with: for a mixture, what
+    the candidates of a weight above zero have in common.
+
+    Args:
+      variables: of the model, concrete.
+      model: an `EquivariantCNN`, a single layer, or any linen model with `rebuild`.
+      inputs: as in `mixtures`.
+      rebuild: a group for the path of every tied layer -> the plain model; by default
+        the model's own method `with_groups`.
+      **settings: as in `mixtures`.
+
+    Returns:
+      The variables of the plain model, the model, and a report of what changed.
+    """
+    groups = {}
+    weights = mixtures(variables, model=model, inputs=inputs, **settings)
+    for path, layer in tied_model(model, inputs, **settings).layers.items():
+        groups[path] = layer.constraint.symmetry(layer.group)
+        if isinstance(layer.constraint, Mixture):
+            used = [H for H in layer.constraint.groups if weights[path][H.name] > 0]
+            groups[path] = layer.group.meet(*used)
+    target = _rebuilt(model, groups, rebuild)
+    plain, report = morph(
+        variables, source=model, target=target, inputs=inputs, **settings
+    )
+    return plain, target, report
+
+
+def discretize(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    inputs: Any,
+    rebuild: Rebuild | None = None,
+    **settings: Any,
+) -> tuple[dict[str, Any], nn.Module, MorphReport]:
+    """Give every mixed layer the one candidate group of the largest weight.
+
+    The other candidates' kernels are projected onto it. The report tells how far each
+    layer's kernel moved. Layers of other constraints become plain as in `collapse`.
+    Arguments and results are those of `collapse`; the first of equal weights wins.
+    """
+    groups = {}
+    weights = mixtures(variables, model=model, inputs=inputs, **settings)
+    for path, layer in tied_model(model, inputs, **settings).layers.items():
+        groups[path] = layer.constraint.symmetry(layer.group)
+        if isinstance(layer.constraint, Mixture):
+            candidates = layer.constraint.groups
+            z = [float(weights[path][H.name]) for H in candidates]
+            groups[path] = candidates[int(np.argmax(z))]
+    target = _rebuilt(model, groups, rebuild)
+    plain, report = morph(
+        variables, source=model, target=target, inputs=inputs, **settings
+    )
+    return plain, target, report
+
+
+def _rebuilt(
+    model: nn.Module, groups: Mapping[Path, Group], rebuild: Rebuild | None
+) -> nn.Module:
+    if rebuild is not None:
+        return rebuild(groups)
+    if isinstance(model, TiedModule):
+        return model.clone(group=groups[()], constraint=Tied())
+    own = getattr(model, "with_groups", None)
+    if own is None:
+        raise ValueError(
+            f"{type(model).__name__} has no method with_groups; pass rebuild=, a "
+            "function from the group of every layer's path to the plain model"
+        )
+    return own(groups)
