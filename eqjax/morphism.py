@@ -70,7 +70,7 @@ class MorphReport:
         """Return one line per layer."""
         changes = ("largest change", "relative")
         steps = ("parameters", "SGD step", "Adam step")
-        rows = [("layer", "from", "to", *changes, *steps)]
+        rows: list[tuple[str, ...]] = [("layer", "from", "to", *changes, *steps)]
         for change in self.layers:
             rows.append(
                 (

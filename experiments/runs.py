@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import serialization
@@ -19,7 +21,9 @@ from flax import serialization
 import eqjax as eq
 from eqjax.evolution import Score, State
 from eqjax.training import TrainState
+from experiments.task import Task
 
+Config = TypeVar("Config", bound=Task)
 ROOT = Path("runs")
 CONFIG = "config.json"  # the first file of a run: a folder without it holds none
 
@@ -52,6 +56,65 @@ def named_folder(name: str) -> Path:
     if Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"a run's name is a plain folder name, got {name!r}")
     return ROOT / name
+
+
+def open_run(config: Task, default: str) -> Path:
+    """Return the folder of a run, a new one or the one to go on with.
+
+    Args:
+      config: with the run's name, or none, and whether to go on with it.
+      default: name of a new run that was given none.
+
+    Raises:
+      ValueError: the name is taken, or the run to go on with has other settings.
+    """
+    if not config.resume:
+        folder = new_folder(config.name, default)
+        saved = {**dataclasses.asdict(config), "name": folder.name, "resume": False}
+        write_json(folder / CONFIG, {"config": saved, "environment": environment()})
+        return folder
+    folder = named_folder(str(config.name))
+    if not (folder / CONFIG).exists():
+        known = sorted(p.parent.name for p in ROOT.glob(f"*/{CONFIG}"))
+        raise ValueError(
+            f"there is no run {config.name!r}; known: {', '.join(known) or 'none'}"
+        )
+    saved = dataclasses.asdict(saved_config(folder, type(config)))
+    for field in dataclasses.fields(config):
+        asked = getattr(config, field.name)
+        if field.name == "resume" or asked in (field.default, saved[field.name]):
+            continue
+        raise ValueError(
+            f"run {config.name!r} has {field.name} {saved[field.name]}, and --resume "
+            f"cannot change it to {asked}"
+        )
+    return folder
+
+
+def saved_config(folder: Path, kind: type[Config]) -> Config:
+    """Return the configuration that a run was started with.
+
+    Raises:
+      ValueError: it is the run of another experiment.
+    """
+    saved = json.loads((folder / CONFIG).read_text())["config"]
+    names = {field.name for field in dataclasses.fields(kind)}
+    if names != saved.keys():
+        odd = ", ".join(sorted(names ^ saved.keys()))
+        raise ValueError(
+            f"{folder} holds no run of this command: its settings differ in {odd}"
+        )
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()
+    }
+    return kind(**values)
+
+
+def environment() -> dict[str, str]:
+    """Return versions and device."""
+    packages = {name: version(name) for name in ("eqjax", "jax", "flax", "optax")}
+    device = jax.devices()[0]
+    return {"python": platform.python_version(), **packages, "device": str(device)}
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -32,6 +32,15 @@ def test_no_digit_is_in_two_splits(tasks):
     assert len(np.unique(np.concatenate(images), axis=0)) == 12_000
 
 
+def test_half_of_the_flipped_digits_are_upside_down(tasks):
+    upright, flipped = tasks["upright"].test.images, tasks["flipped"].test.images
+    same, turned = (
+        np.abs(flipped - x).max((1, 2, 3)) < 1e-5 for x in (upright, upright[:, ::-1])
+    )
+    assert np.all(same | turned)
+    assert 0.45 < turned.mean() < 0.55
+
+
 def test_quarter_turns_are_exact(tasks):
     upright, quarter = tasks["upright"].test.images, tasks["quarter"].test.images
     for before, after in zip(upright, quarter, strict=True):

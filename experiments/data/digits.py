@@ -1,4 +1,4 @@
-"""12,000 embedded MNIST digits as three tasks of known symmetry."""
+"""12,000 embedded MNIST digits as four tasks of known symmetry."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-Task = Literal["upright", "quarter", "rotated"]
-TASKS = ("upright", "quarter", "rotated")
+Task = Literal["upright", "flipped", "quarter", "rotated"]
+TASKS = ("upright", "flipped", "quarter", "rotated")
 FILE = Path(__file__).with_name("digits.npz")
 SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"
 TRAIN, VALIDATION, TEST = 8_000, 2_000, 2_000
@@ -40,9 +40,10 @@ def load(task: Task, *, seed: int = 0) -> Dataset:
     """Return one of the tasks.
 
     Args:
-      task: "upright" as they are, "quarter" turned by random right angles (exactly),
+      task: "upright" as they are, "flipped" upside down at random (mirrored along axis
+        0, the group D1:i), "quarter" turned by random right angles (exactly, C4),
         "rotated" turned by any angle about the centre (bilinear, zeros outside).
-      seed: of the turns.
+      seed: of the flips and turns.
 
     Returns:
       The three splits, normalized by mean and deviation of the training images.
@@ -91,6 +92,9 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
 def _turn(images: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
     if task == "upright":
         return images
+    if task == "flipped":
+        chosen = rng.integers(2, size=len(images)).astype(bool)
+        return np.where(chosen[:, None, None], images[:, ::-1], images)
     if task == "quarter":
         turns = rng.integers(4, size=len(images))
         return np.stack([np.rot90(x, k) for x, k in zip(images, turns, strict=True)])

@@ -1,0 +1,154 @@
+"""What all experiments share: digits, network and optimizer, from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import numpy as np
+import optax
+
+import eqjax as eq
+from experiments.data import digits
+
+AMBIENT = eq.dihedral(4)
+TIED = eq.Tied()
+OPTIMIZERS = {
+    "adam": optax.adam,
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The settings that every experiment on the digits has."""
+
+    data: digits.Task = "rotated"
+    """Digits as they are, some upside down, or turned by right angles, or by any."""
+    preset: Literal["exact", "paper"] = "exact"
+    """Network with exact symmetry, or as the paper's authors have it."""
+    features: tuple[int, ...] = (2, 4, 4, 8)
+    """Channels per group element of every convolution."""
+    kernel_size: int = 5
+    """Taps per axis of every convolution."""
+    pool_after: tuple[int, ...] = (1, 2, 3)
+    """Numbers of the convolutions, from 1, that a pooling follows."""
+    head_features: int = 32
+    """Width of the hidden layer of the head."""
+    optimizer: Literal["adam", "sgd", "momentum"] = "adam"
+    """Optimizer of every training."""
+    learning_rate: float = 0.005
+    """Its learning rate, the largest one under a schedule."""
+    batch_size: int = 32
+    """Samples per training step."""
+    seed: int = 0
+    """Of weights, batches and whatever else is drawn."""
+    name: str | None = None
+    """Folder under runs/; made up if not given."""
+    resume: bool = False
+    """Go on with the run --name where it was saved last."""
+
+    def __post_init__(self) -> None:
+        """Reject values that no network can be trained with."""
+        self.check_whole("batch_size", "kernel_size", "head_features")
+        self.check_positive("learning_rate")
+        if self.seed < 0:
+            raise ValueError("--seed must be at least 0")
+        if not self.features or min(self.features) < 1:
+            raise ValueError("--features needs one positive number per convolution")
+        if self.batch_size > digits.TRAIN:
+            raise ValueError(f"--batch-size must be at most {digits.TRAIN}")
+        layers = range(1, len(self.features) + 1)
+        if not set(self.pool_after) <= set(layers):
+            raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
+        if self.resume and self.name is None:
+            raise ValueError("--resume needs the --name of a run")
+
+    def check_whole(self, *names: str) -> None:
+        """Raise unless these settings are at least 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+
+    def check_positive(self, *names: str) -> None:
+        """Raise unless these settings are finite and above 0."""
+        for name in names:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive")
+
+    @property
+    def layers(self) -> int:
+        """How many layers have a group."""
+        head = "invariant" if self.preset == "exact" else "dense"
+        return eq.EquivariantCNN.searchable_layers(self.features, head)
+
+    def model(
+        self,
+        architecture: eq.Architecture,
+        constraint: eq.Constraint | tuple[eq.Constraint, ...] = TIED,
+    ) -> eq.EquivariantCNN:
+        """Return the network of an architecture."""
+        preset = {"exact": eq.exact, "paper": eq.paper}[self.preset]
+        return preset(
+            architecture,
+            features=self.features,
+            kernel_size=self.kernel_size,
+            pool_after=self.pool_after,
+            head_features=self.head_features,
+            constraint=constraint,
+        )
+
+    def inputs(self, dataset: digits.Dataset) -> jax.ShapeDtypeStruct:
+        """Return the shape of a batch."""
+        images = dataset.train.images
+        return jax.ShapeDtypeStruct((self.batch_size, *images.shape[1:]), np.float32)
+
+    def steps(self, epochs: float, dataset: digits.Dataset) -> int:
+        """Return how many steps so many passes over the training digits take."""
+        return max(1, round(epochs * len(dataset.train.labels) / self.batch_size))
+
+    def make_optimizer(
+        self, rate: float | optax.Schedule
+    ) -> optax.GradientTransformation:
+        """Return the optimizer with a rate or a schedule of it."""
+        return OPTIMIZERS[self.optimizer](rate)
+
+
+def annealed(peak: float, lengths: Sequence[int]) -> optax.Schedule:
+    """Return a cosine decay to zero, after a short warm-up, over each of some lengths.
+
+    Scores are taken at the end of each, where the weights have settled and the running
+    statistics of the norms have caught up with them.
+    """
+    cycles = [
+        {
+            "init_value": 0.1 * peak,
+            "peak_value": peak,
+            "warmup_steps": steps // 10,
+            "decay_steps": steps,
+            "end_value": 0.0,
+        }
+        for steps in lengths
+    ]
+    return optax.sgdr_schedule(cycles)
+
+
+def named_groups(
+    names: Sequence[str], option: str = "--groups"
+) -> tuple[eq.Group, ...]:
+    """Return the groups of these names, the one that contains all others first."""
+    if not names:
+        raise ValueError(f"{option} needs at least one group")
+    groups = sorted(
+        {AMBIENT.subgroup(name) for name in names}, key=AMBIENT.subgroups.index
+    )
+    if not all(group <= groups[0] for group in groups):
+        raise ValueError(
+            f"{option} must hold one that contains all others, got "
+            f"{', '.join(names)}; add {groups[0].join(*groups).name}"
+        )
+    return tuple(groups)
