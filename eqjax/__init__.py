@@ -10,6 +10,7 @@ from eqjax.analysis import (
 from eqjax.architecture import (
     Architecture as Architecture,
     enumerate_architectures as enumerate_architectures,
+    random_architecture as random_architecture,
 )
 from eqjax.augmentation import augment as augment
 from eqjax.capacity import choose_strategy as choose_strategy

@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from eqjax.groups import Group
 
 
@@ -121,6 +123,22 @@ def enumerate_architectures(
         architecture = Architecture(groups)
         if architecture.is_monotone:
             yield architecture
+
+
+def random_architecture(
+    rng: np.random.Generator, candidates: Sequence[Group], layers: int
+) -> Architecture:
+    """Draw uniformly one of the architectures that `enumerate_architectures` yields."""
+    # ways[k][i]: how many ways there are to go on for k layers after candidate i.
+    below = [[later <= group for later in candidates] for group in candidates]
+    ways = [np.ones(len(candidates))]
+    for _ in range(layers - 1):
+        ways.append(np.array(below) @ ways[-1])
+    chosen: list[int] = []
+    for remaining in reversed(ways):
+        weights = remaining * (below[chosen[-1]] if chosen else 1)
+        chosen.append(int(rng.choice(len(candidates), p=weights / weights.sum())))
+    return Architecture(tuple(candidates[i] for i in chosen))
 
 
 def _maximal_below(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import flax
 import flax.linen as nn
@@ -17,7 +17,8 @@ from eqjax.matching import Path, show, tied_model
 from eqjax.mixed import MIXTURE, Mixture
 from eqjax.morphism import MorphReport, morph
 
-Rebuild = Callable[[Mapping[Path, Group]], nn.Module]
+Model = TypeVar("Model", bound=nn.Module)
+Rebuild = Callable[[Mapping[Path, Group]], Model]
 
 
 def mixtures(
@@ -58,11 +59,11 @@ def mixtures(
 def collapse(
     variables: Mapping[str, Any],
     *,
-    model: nn.Module,
+    model: Model,
     inputs: Any,
-    rebuild: Rebuild | None = None,
+    rebuild: Rebuild[Model] | None = None,
     **settings: Any,
-) -> tuple[dict[str, Any], nn.Module, MorphReport]:
+) -> tuple[dict[str, Any], Model, MorphReport]:
     """Make every layer one plain layer that computes the same.
 
     Its group is the largest that the layer is sure to commute with: for a mixture, what
@@ -96,11 +97,11 @@ def collapse(
 def discretize(
     variables: Mapping[str, Any],
     *,
-    model: nn.Module,
+    model: Model,
     inputs: Any,
-    rebuild: Rebuild | None = None,
+    rebuild: Rebuild[Model] | None = None,
     **settings: Any,
-) -> tuple[dict[str, Any], nn.Module, MorphReport]:
+) -> tuple[dict[str, Any], Model, MorphReport]:
     """Give every mixed layer the one candidate group of the largest weight.
 
     The other candidates' kernels are projected onto it. The report tells how far each
@@ -123,8 +124,8 @@ def discretize(
 
 
 def _rebuilt(
-    model: nn.Module, groups: Mapping[Path, Group], rebuild: Rebuild | None
-) -> nn.Module:
+    model: Model, groups: Mapping[Path, Group], rebuild: Rebuild[Model] | None
+) -> Model:
     if rebuild is not None:
         return rebuild(groups)
     if isinstance(model, TiedModule):

@@ -11,6 +11,7 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -20,7 +21,7 @@ from experiments.runs import Checkpoint
 
 def say_what_is_exact(console: Console, model: eq.EquivariantCNN) -> None:
     """Warn where a network cannot have the symmetry that its groups promise."""
-    kept = model.symmetry((28, 28))
+    kept = model.clone(constraint=eq.Tied()).symmetry((28, 28))
     if kept != model.architecture.groups[0]:
         console.print(
             f"note: this network is not exact: whatever its layers' groups, its logits "
@@ -36,6 +37,20 @@ def child_progress(console: Console) -> Progress:
         MofNCompleteColumn(),
         TextColumn("children"),
         TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def step_progress(console: Console) -> Progress:
+    """Return a bar that counts training steps."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
     )
@@ -66,6 +81,24 @@ def print_front(console: Console, front: list[dict[str, Any]]) -> None:
         table.add_row(
             " ".join(row["groups"]),
             f"{row['parameters']:,}",
+            f"{100 * row['validation_error']:.2f} %",
+            f"{100 * row['test_error']:.2f} %",
+        )
+    console.print(table)
+
+
+def print_readings(console: Console, rows: list[dict[str, Any]]) -> None:
+    """Print what is reported of a trained network as a table."""
+    table = Table(title="the trained network")
+    table.add_column("")
+    table.add_column("groups, input to output")
+    for column in ("parameters", "validation error", "test error"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["reading"],
+            " ".join(row["groups"]),
+            f"{row['test_parameters']:,}",
             f"{100 * row['validation_error']:.2f} %",
             f"{100 * row['test_error']:.2f} %",
         )

@@ -1,9 +1,9 @@
-"""Pictures of a search."""
+"""Pictures of searches and of trained networks."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 import eqjax as eq
@@ -40,6 +41,99 @@ def draw_search(
     _draw_groups(dict(zip(layers, rows[:, 0], strict=True)), records)
     right.suptitle("share of the population per layer's group", fontsize="medium")
     figure.savefig(path, dpi=130)
+
+
+def draw_trial(
+    path: Path,
+    records: Sequence[dict[str, Any]],
+    distances: Mapping[str, Mapping[str, float]],
+) -> None:
+    """Draw errors, the weights of mixtures over the steps, and distances to groups.
+
+    Args:
+      path: of the picture.
+      records: one per piece of training, as in the metrics.
+      distances: by layer and group, as in the result.
+    """
+    points = [point for record in records for point in record["mixtures"]]
+    layers = list(points[-1]["weights"]) if points else []
+    columns = 3 if layers else 2
+    height = 1.2 + 0.75 * max(len(distances), 4)
+    figure = Figure(figsize=(4.8 * columns, height), layout="constrained")
+    parts = figure.subfigures(1, columns, squeeze=False)[0]
+    _draw_errors(parts[0].subplots(), records)
+    if layers:
+        rows = parts[1].subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
+        _draw_mixtures(dict(zip(layers, rows, strict=True)), points)
+        parts[1].suptitle("weight of every candidate per layer", fontsize="medium")
+    _draw_distances(parts[-1].subplots(), distances)
+    figure.savefig(path, dpi=130)
+
+
+def _draw_errors(axes: Axes, records) -> None:
+    steps = [record["step"] for record in records]
+    for kind, style in (("training", "o--"), ("validation", "o-")):
+        key = {"training": "train_error"}.get(kind, f"{kind}_error")
+        errors = [100 * record[key] for record in records]
+        axes.plot(steps, errors, style, label=kind)
+    axes.set(xlabel="step", ylabel="error (%)", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.legend()
+
+
+def _draw_mixtures(axes_of: dict[str, Axes], points) -> None:
+    steps = [point["step"] for point in points]
+    names: list[str] = []
+    for layer in axes_of:
+        names += [n for n in points[-1]["weights"][layer] if n not in names]
+    colors = dict(zip(names, mpl.color_sequences["tab10"], strict=False))
+    for layer, axes in axes_of.items():
+        weights = {
+            name: [point["weights"][layer][name] for point in points]
+            for name in points[-1]["weights"][layer]
+        }
+        axes.stackplot(
+            steps,
+            list(weights.values()),
+            colors=[colors[name] for name in weights],
+            labels=list(weights),
+        )
+        total = max(map(sum, zip(*weights.values(), strict=True)))
+        axes.set(xlim=(steps[0], steps[-1]), ylim=(0, max(1, total)), yticks=[])
+        axes.set_ylabel(layer, rotation=0, ha="right", va="center")
+    rows = list(axes_of.values())
+    rows[-1].set(xlabel="step")
+    rows[0].legend(
+        handles=[Patch(color=colors[name], label=name) for name in names],
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=len(names),
+        frameon=False,
+        fontsize="small",
+        handlelength=1,
+        columnspacing=1,
+    )
+
+
+def _draw_distances(axes: Axes, distances) -> None:
+    layers = list(distances)
+    groups = list(distances[layers[0]])
+    values = np.array([[distances[layer][g] for g in groups] for layer in layers])
+    axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(*values.shape):
+        value = values[row, column]
+        axes.text(
+            column,
+            row,
+            "0" if value == 0 else f"{value:.2f}".lstrip("0"),
+            ha="center",
+            va="center",
+            color="black" if value > 0.6 else "white",
+            fontsize="small",
+        )
+    axes.set_xticks(range(len(groups)), groups, rotation=45, ha="right")
+    axes.set_yticks(range(len(layers)), layers)
+    axes.set_title("distance of every kernel to each group", fontsize="medium")
 
 
 def _draw_front(axes: Axes, records, front) -> None:

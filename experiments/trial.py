@@ -1,0 +1,293 @@
+"""Training of one network, or of one per seed at a time, piece by piece.
+
+A piece is a pass over the training digits, or what is left of one. After each the
+states can be saved, and a run goes on from there to the same result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import serialization
+
+import eqjax as eq
+from eqjax import training
+from eqjax.devices import Strategy, over_members
+from eqjax.differentiable import SearchState
+from eqjax.training import Metrics, TrainState
+from experiments.data.digits import Dataset, Split
+from experiments.search import batches
+
+POINTS = 10  # of the mixtures' trajectory per piece
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A network and how it is trained.
+
+    Attributes:
+      model: the network.
+      optimizer: of its weights.
+      start: the same network with more symmetry, whose untrained weights are relaxed to
+        begin with; None to draw those of the model.
+      augment: group whose random elements are applied to every training digit.
+      mixture_optimizer: of the logits of mixed layers; None if there are none.
+      lookahead: as in `eqjax.DifferentiableSearch`.
+      held_out: keep half of the training digits for the mixture alone; else both the
+        weights and the mixture draw from all.
+    """
+
+    model: eq.EquivariantCNN
+    optimizer: optax.GradientTransformation
+    start: eq.EquivariantCNN | None = None
+    augment: eq.Group | None = None
+    mixture_optimizer: optax.GradientTransformation | None = None
+    lookahead: float = 0.0
+    held_out: bool = False
+
+    @property
+    def search(self) -> eq.DifferentiableSearch | None:
+        """The search over mixtures, where there is one."""
+        if self.mixture_optimizer is None:
+            return None
+        return eq.DifferentiableSearch(
+            self.model, self.optimizer, self.mixture_optimizer, self.lookahead
+        )
+
+    def init(self, seed: int, inputs: jax.ShapeDtypeStruct) -> TrainState | SearchState:
+        """Return the untrained state."""
+        key = jax.random.fold_in(jax.random.key(seed), 0)
+        x = jnp.zeros(inputs.shape, inputs.dtype)
+        if self.search is not None:
+            return self.search.init(key, x)
+        if self.start is None:
+            return training.init_state(key, self.model, self.optimizer, x)
+        variables = jax.jit(self.start.init)(key, x)
+        relaxed, _ = eq.morph(
+            variables, source=self.start, target=self.model, inputs=inputs
+        )
+        return training.pack_state(relaxed, self.optimizer.init(relaxed["params"]))
+
+    def step(self, state, batch, mixture_batch, key):
+        """Return the next state, the batch's metrics, and the mixtures' logits."""
+        x, y = batch
+        if self.search is not None:
+            state, metrics = self.search.step(state, batch, mixture_batch)
+            return state, metrics, state.mixture
+        if self.augment is not None:
+            key = jax.random.fold_in(key, state.step)
+            x = eq.augment(key, x, group=self.augment)
+        kind = {"model": self.model, "optimizer": self.optimizer}
+        state, metrics = training.train_step(state, x, y, **kind)
+        return state, metrics, {}
+
+    def batches(self, train: Split, size: int, steps: int, order: Sequence[int]):
+        """Yield the batches of a piece: pairs of one for the weights and the mixture's.
+
+        Args:
+          train: the training digits.
+          size: digits per batch.
+          steps: of the piece.
+          order: seed of the shuffles.
+        """
+        if self.mixture_optimizer is None:
+            rng = np.random.default_rng(order)
+            yield from ((b, None) for b in batches(train, size, steps, rng))
+            return
+        half = len(train.labels) // 2
+        parts = (train, train)
+        if self.held_out:
+            parts = (
+                Split(*(a[:half] for a in train)),
+                Split(*(a[half:] for a in train)),
+            )
+        streams = (
+            batches(part, size, steps, np.random.default_rng([*order, i]))
+            for i, part in enumerate(parts)
+        )
+        yield from zip(*streams, strict=True)
+
+
+class Piece(NamedTuple):
+    """What is known after a piece of training.
+
+    Attributes:
+      stack: the states, with a leading axis of seeds.
+      records: one per seed, for the metrics.
+    """
+
+    stack: Any
+    records: list[dict[str, Any]]
+
+
+def weights_of(state: TrainState | SearchState) -> TrainState:
+    """Return the network's own state."""
+    return state.weights if isinstance(state, SearchState) else state
+
+
+def member(stack: Any, i: int) -> Any:
+    """Return one seed's part of a stack."""
+    return jax.tree.map(lambda leaf: leaf[i], stack)
+
+
+def pieces(steps: int, per_pass: int) -> list[int]:
+    """Return the steps of every piece."""
+    whole, rest = divmod(steps, per_pass)
+    return [per_pass] * whole + [rest] * (rest > 0)
+
+
+def fit(
+    trial: Trial,
+    dataset: Dataset,
+    inputs: jax.ShapeDtypeStruct,
+    seeds: Sequence[int],
+    lengths: Sequence[int],
+    stack: Any = None,
+    done: int = 0,
+) -> Iterator[Piece]:
+    """Train one network per seed, and yield after every piece.
+
+    Args:
+      trial: what to train.
+      dataset: training and validation split are used.
+      inputs: shape of a batch.
+      seeds: of weights and batches, trained together under `vmap`.
+      lengths: steps of every piece.
+      stack: the states to go on from.
+      done: pieces that they have behind them.
+    """
+    strategy = Strategy(width=len(seeds))
+    if stack is None:
+        states = [trial.init(seed, inputs) for seed in seeds]
+        stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    keys = jnp.stack([jax.random.fold_in(jax.random.key(s), 1) for s in seeds])
+    begin = sum(lengths[:done])
+    for number, steps in enumerate(lengths[done:], done):
+        streams = [
+            trial.batches(dataset.train, inputs.shape[0], steps, [seed, number])
+            for seed in seeds
+        ]
+        history: list[Metrics] = []
+        path: list[tuple[int, Any]] = []
+        every = max(1, steps // POINTS)
+        for i, drawn in enumerate(zip(*streams, strict=True), 1):
+            batch, mixture_batch = jax.tree.map(lambda *a: np.stack(a), *drawn)
+            stack, metrics, logits = _step(
+                stack, batch, mixture_batch, keys, trial=trial, strategy=strategy
+            )
+            history.append(metrics)
+            if i % every == 0 or i == steps:
+                path.append((begin + i, logits))
+        begin += steps
+        fitted = jax.tree.map(lambda *m: np.mean(jax.device_get(m), 0), *history)
+        yield Piece(
+            stack,
+            [
+                _record(trial, dataset, inputs, member(stack, i), begin, fitted.of(i))
+                | {"mixtures": [_weights(trial, inputs, point, i) for point in path]}
+                for i in range(len(seeds))
+            ],
+        )
+
+
+@functools.partial(jax.jit, static_argnames=("trial", "strategy"), donate_argnums=0)
+def _step(stack, batch, mixture_batch, keys, *, trial: Trial, strategy: Strategy):
+    return over_members(trial.step, strategy, stack, batch, mixture_batch, keys)
+
+
+def _record(trial, dataset, inputs, state, step, fitted) -> dict[str, Any]:
+    variables = weights_of(state).variables
+    measured = training.evaluate(variables, *dataset.validation, model=trial.model)
+    return {
+        "step": step,
+        "train_loss": _finite(fitted.loss),
+        "train_error": float(fitted.error),
+        "validation_loss": _finite(measured.loss),
+        "validation_error": float(measured.error),
+    }
+
+
+def _weights(trial, inputs, point: tuple[int, Any], i: int) -> dict[str, Any]:
+    """Return the weights of all mixtures after a step, for the metrics."""
+    step, logits = point
+    if not logits:
+        return {"step": step, "weights": {}}
+    found = eq.mixtures(
+        {"mixture": member(jax.device_get(logits), i)}, model=trial.model, inputs=inputs
+    )
+    return {
+        "step": step,
+        "weights": {
+            "/".join(path): {name: round(float(z), 6) for name, z in weights.items()}
+            for path, weights in found.items()
+        },
+    }
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def pack(done: int, stack: Any) -> bytes:
+    """Return a checkpoint: how many pieces are done, and the states."""
+    state = serialization.to_state_dict(jax.device_get(stack))
+    return serialization.msgpack_serialize({"done": done, "state": state})
+
+
+def unpack(saved: bytes, template: Any) -> tuple[int, Any]:
+    """Read a checkpoint into states like the template's."""
+    tree = serialization.msgpack_restore(saved)
+    stack = serialization.from_state_dict(template, tree["state"])
+    return tree["done"], jax.tree.map(jnp.asarray, stack)
+
+
+def ledger(
+    variables: Any, model: eq.EquivariantCNN, inputs: jax.ShapeDtypeStruct
+) -> dict[str, dict[str, float]]:
+    """Return the distance of every layer's kernel to every group, by name."""
+    measure = jax.jit(lambda v: eq.distances(v, model=model, inputs=inputs))
+    found = measure(variables)
+    groups = [group.name for group in model.architecture.ambient.subgroups]
+    return {
+        name: {group: round(float(found[(name,)][group]), 6) for group in groups}
+        for name in model.layer_names
+    }
+
+
+def reading(
+    name: str,
+    model: eq.EquivariantCNN,
+    variables: Any,
+    dataset: Dataset,
+    steps: int,
+    training_parameters: int | None = None,
+) -> dict[str, Any]:
+    """Return what is reported of a trained network: the one look at the test digits.
+
+    Args:
+      name: of the row.
+      model: the network.
+      variables: of the network.
+      dataset: validation and test split are used.
+      steps: of its training.
+      training_parameters: where it had more of them than now.
+    """
+    count = training.count_parameters(variables["params"])
+    measured = training.evaluate(variables, *dataset.validation, model=model)
+    tested = training.evaluate(variables, *dataset.test, model=model)
+    return {
+        "reading": name,
+        "groups": list(model.architecture.names),
+        "validation_error": float(measured.error),
+        "test_error": float(tested.error),
+        "training_parameters": training_parameters or count,
+        "test_parameters": count,
+        "steps": steps,
+    }
