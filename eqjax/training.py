@@ -56,8 +56,13 @@ def init_state(
     x: np.ndarray | Array,
 ) -> TrainState:
     """Return the state of an untrained model for inputs like x."""
-    variables = jax.jit(model.init)(key, x)
+    variables = _init(key, x, model=model)
     return pack_state(variables, optimizer.init(variables["params"]))
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _init(key, x, *, model: nn.Module):
+    return model.init(key, x)
 
 
 def pack_state(

@@ -14,7 +14,7 @@ import eqjax as eq
 from experiments import command
 from experiments.command import Experiment
 from experiments.data import digits
-from experiments.task import AMBIENT, Task, annealed, named_groups
+from experiments.task import AMBIENT, Task, named_groups
 from experiments.trial import Trial, reading
 
 Method = Literal[
@@ -104,7 +104,7 @@ def prepare(config: Config, dataset: digits.Dataset) -> Experiment:
         start = config.model(eq.Architecture.uniform(larger, config.layers))
     if config.method == "augmented":
         augment = AMBIENT.subgroup(config.groups[0])
-    optimizer = config.make_optimizer(annealed(config.learning_rate, [steps]))
+    optimizer = config.annealing_optimizer([steps])
 
     def read(variables: Any, dataset: digits.Dataset) -> list[dict[str, Any]]:
         return [reading("as trained", model, variables, dataset, steps)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,17 +52,24 @@ class Experiment:
     steps: int
     read: Callable[[Any, digits.Dataset], list[dict[str, Any]]]
 
-    def train(
-        self, dataset: digits.Dataset, seeds: list[int]
-    ) -> list[list[dict[str, Any]]]:
-        """Train one network per seed, all at once, and return the rows of each."""
-        inputs = self.config.inputs(dataset)
-        lengths = pieces(self.steps, self.config.steps(1, dataset))
-        *_, last = fit(self.trial, dataset, inputs, seeds, lengths)
-        return [
-            self.read(weights_of(member(last.stack, i)).variables, dataset)
-            for i in range(len(seeds))
-        ]
+
+def train(
+    experiments: Sequence[Experiment], dataset: digits.Dataset
+) -> list[list[dict[str, Any]]]:
+    """Train networks that differ in their seeds alone, together under `vmap`.
+
+    Returns:
+      The rows of each.
+    """
+    first = experiments[0]
+    inputs = first.config.inputs(dataset)
+    lengths = pieces(first.steps, first.config.steps(1, dataset))
+    seeds = [experiment.config.seed for experiment in experiments]
+    *_, last = fit(first.trial, dataset, inputs, seeds, lengths)
+    return [
+        experiment.read(weights_of(member(last.stack, i)).variables, dataset)
+        for i, experiment in enumerate(experiments)
+    ]
 
 
 def retrain(
@@ -78,7 +85,7 @@ def retrain(
         return [reading("retrained", model, variables, dataset, steps)]
 
     experiment = Experiment(config, Trial(model, optimizer), steps, read)
-    ((row,),) = experiment.train(dataset, [config.seed])
+    ((row,),) = train([experiment], dataset)
     return row
 
 

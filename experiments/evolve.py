@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import optax
 import tyro
 from rich.console import Console
 
@@ -23,10 +22,12 @@ from eqjax.capacity import choose_strategy
 from eqjax.evolution import SELECTIONS, Evolution, pareto_front
 from eqjax.population import Population
 from experiments import runs
+from experiments.command import retrain
 from experiments.data import digits
 from experiments.display import (
     child_progress,
     print_front,
+    print_readings,
     say_what_is_exact,
     summary,
 )
@@ -34,7 +35,7 @@ from experiments.hosts import Hosts
 from experiments.pictures import draw_search
 from experiments.runs import Checkpoint
 from experiments.search import Search
-from experiments.task import Task, annealed, named_groups
+from experiments.task import AMBIENT, Task, named_groups
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +82,10 @@ def make_search(
     data_devices: int = 1,
 ) -> Search:
     """Return the search that a configuration describes, on these devices."""
-    rate: float | optax.Schedule = config.learning_rate
-    if config.schedule == "restart":
-        rate = annealed(config.learning_rate, config.lengths(dataset))
+    lengths = config.lengths(dataset)
+    restarts = lengths if config.schedule == "restart" else []
     model = config.model(first_architecture(config))
-    optimizer = config.make_optimizer(rate)
+    optimizer = config.annealing_optimizer(restarts)
     inputs = config.inputs(dataset)
     strategy = choose_strategy(
         model,
@@ -105,7 +105,7 @@ def make_search(
         make_model=config.model,
         population=Population(model, optimizer, inputs, strategy),
         data=dataset,
-        first_steps=config.lengths(dataset)[0],
+        first_steps=lengths[0],
         steps=config.steps(config.epochs, dataset),
         seed=config.seed,
     )
@@ -128,7 +128,7 @@ def evolve(
     console.print(f"training {search.population.strategy}")
     saved, metrics = folder / "checkpoint.msgpack", folder / "metrics.jsonl"
     if saved.exists():
-        point = runs.load_checkpoint(saved, eq.dihedral(4), search.template)
+        point = runs.load_checkpoint(saved, AMBIENT, search.template)
     else:
         point = search.start(first_architecture(config))
     records = runs.read_lines(metrics, before=point.state.generation)
@@ -153,11 +153,24 @@ def evolve(
             console.print(f"{label}: {summary(point, record)} ({seconds:.0f} s)")
     front = test_front(search, point)
     result = {"front": front, "diverged": point.state.diverged}
+    if config.retrain and front:
+        best = min(front, key=lambda member: member["validation_error"])
+        result["retrained"] = retrain_best(config, best, search.data)
     runs.write_json(folder / "result.json", result)
     layers = [f"layer {i + 1}" for i in range(len(config.features))]
     names = [*layers, "head"] if config.preset == "exact" else layers
     draw_search(folder / "search.png", records, front, names)
     return result
+
+
+def retrain_best(
+    config: Config, best: dict[str, Any], dataset: digits.Dataset
+) -> dict[str, Any]:
+    """Train a member's architecture from scratch, for the steps that led to it."""
+    steps = sum(config.lengths(dataset))
+    optimizer = config.annealing_optimizer([steps])
+    architecture = eq.Architecture.parse(AMBIENT, best["groups"])
+    return retrain(config, config.model(architecture), optimizer, steps, dataset)
 
 
 def test_front(search: Search, point: Checkpoint) -> list[dict[str, Any]]:
@@ -217,6 +230,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"start all of them again with --name {config.name} --resume"
         )
     print_front(console, result["front"])
+    if "retrained" in result:
+        print_readings(console, [result["retrained"]])
     console.print(f"picture: {folder / 'search.png'}")
 
 

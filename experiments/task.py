@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -111,11 +112,19 @@ class Task:
         """Return how many steps so many passes over the training digits take."""
         return max(1, round(epochs * len(dataset.train.labels) / self.batch_size))
 
-    def make_optimizer(
-        self, rate: float | optax.Schedule
+    def annealing_optimizer(
+        self, lengths: Sequence[int]
     ) -> optax.GradientTransformation:
-        """Return the optimizer with a rate or a schedule of it."""
-        return OPTIMIZERS[self.optimizer](rate)
+        """Return the optimizer, its rate annealed over each of some lengths."""
+        return optimizer(self.optimizer, self.learning_rate, tuple(lengths))
+
+
+@functools.cache  # the same object for the same settings, so that nothing recompiles
+def optimizer(
+    kind: str, rate: float, lengths: tuple[int, ...] = ()
+) -> optax.GradientTransformation:
+    """Return an optimizer whose rate is constant, or annealed over each length."""
+    return OPTIMIZERS[kind](annealed(rate, lengths) if lengths else rate)
 
 
 def annealed(peak: float, lengths: Sequence[int]) -> optax.Schedule:
