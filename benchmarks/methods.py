@@ -1,0 +1,50 @@
+"""Every method of `experiments.compare` on digits turned by any angle, and upright.
+
+    python -m benchmarks.methods [--quick] [--json FILE]
+
+Runs `python -m experiments.compare --data D --name methods-D` for both, with five seeds
+each, or goes on with these runs where they were interrupted (about an hour and a half
+on two cores; --quick: three methods, one seed, an eighth of the steps). The errors
+depend on the seeds alone, the seconds on what else the machine does.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from benchmarks.report import arguments, finish
+from experiments import runs
+from experiments.compare import Config, collect, print_table, summarize
+from experiments.data import digits
+
+TASKS: tuple[digits.Task, ...] = ("rotated", "upright")
+
+
+def main() -> None:
+    """Compare, print, and write."""
+    options = arguments(__doc__)
+    console = Console(width=120, highlight=False)
+    rows: dict[str, float] = {}
+    summary = {}
+    for data in TASKS:
+        if options.quick:
+            few = ("D4", "partial group", "EquiNAS_D")
+            config = Config(data=data, methods=few, seeds=1, epochs=0.5)
+            folder = runs.open_run(config, f"methods-{data}-quick")
+        else:
+            name = f"methods-{data}"
+            resume = (runs.ROOT / name / runs.CONFIG).exists()
+            config = Config(data=data, name=name, resume=resume)
+            folder = runs.open_run(config, name)
+        found = collect(config, folder, console)
+        lines = list(summarize(found, config.reference))
+        print_table(console, lines, config.reference)
+        summary[data] = lines
+        for row in found:
+            key = f"{data}, {row['method']}, {row['reading']}, seed {row['seed']}"
+            rows[f"{key}: test error (%)"] = 100 * row["test_error"]
+    finish(options, rows, summary)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""Baselines, the differentiable search and comparisons from the command line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eqjax as eq
+from experiments import baseline, command, compare, differentiate, evolve, runs
+from experiments.data import digits
+from experiments.task import Task, named_groups
+from experiments.trial import fit, member, pieces, weights_of
+
+TINY = (
+    "--features 1 1 --kernel-size 3 --pool-after 1 2 --head-features 4 --epochs 2"
+).split()
+SMALL = {
+    "features": (1, 1),
+    "kernel_size": 3,
+    "pool_after": (1, 2),
+    "head_features": 4,
+    "epochs": 1.0,
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Run in an empty directory, on a part of the digits."""
+    monkeypatch.chdir(tmp_path)
+    whole = digits.load("quarter")
+    few = digits.Dataset(*(digits.Split(*(a[:200] for a in s)) for s in whole))
+    monkeypatch.setattr(digits, "load", lambda task: few)
+    return tmp_path
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_search_writes_everything_and_goes_on_after_a_kill(
+    folder, capsys, monkeypatch
+):
+    arguments = [*TINY, "--groups", "D4", "C4", "C1"]
+    differentiate.main([*arguments, "--name", "whole"])
+    printed = capsys.readouterr().out
+    for reading in ("mixed", "collapsed", "discretized", "retrained"):
+        assert reading in printed
+    whole, killed = folder / "runs/whole", folder / "runs/killed"
+    assert {p.name for p in whole.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoint.msgpack",
+        "result.json",
+        "trial.png",
+    }
+    records = read(whole / "metrics.jsonl")
+    assert [r["step"] for r in records] == [6, 12]
+    steps = [point["step"] for r in records for point in r["mixtures"]]
+    assert steps == list(range(1, 13))
+    for point in records[-1]["mixtures"]:
+        assert list(point["weights"]) == ["conv1", "conv2", "head"]
+        for weights in point["weights"].values():
+            assert list(weights) == ["D4", "C4", "C1"]
+            assert abs(sum(weights.values()) - 1) < 1e-5
+    result = json.loads((whole / "result.json").read_text())
+    mixed, collapsed, discretized, retrained = result["readings"]
+    assert mixed["test_error"] == collapsed["test_error"]
+    assert collapsed["test_parameters"] < mixed["test_parameters"]
+    assert retrained["groups"] == discretized["groups"]
+    assert retrained["training_parameters"] == discretized["test_parameters"]
+    assert set(discretized["changes"]) >= {"conv1", "conv2", "head"}
+    assert list(result["distances"]) == ["conv1", "conv2", "head"]
+    assert all(row["C1"] == 0 for row in result["distances"].values())
+
+    class Killed(Exception):
+        pass
+
+    save = runs.write_atomically
+
+    def die(path, content):
+        if (
+            path.name == "checkpoint.msgpack"
+            and len(read(killed / "metrics.jsonl")) > 1
+        ):
+            raise Killed  # metrics of the second piece written, its checkpoint not
+        save(path, content)
+
+    monkeypatch.setattr(runs, "write_atomically", die)
+    with pytest.raises(Killed):
+        differentiate.main([*arguments, "--name", "killed"])
+    monkeypatch.setattr(runs, "write_atomically", save)
+    differentiate.main(["--name", "killed", "--resume"])
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+    with pytest.raises(SystemExit):
+        baseline.main(["--name", "killed", "--resume"])
+    assert "holds no run of this command" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--mixture", "random", "--no-retrain"],
+        ["--mixture-digits", "held-out", "--lookahead", "0.01", "--no-retrain"],
+        ["--skip", "inside", "--norms", "free", "--prior", "2", "--temperature", "2"],
+    ],
+    ids=lambda extra: extra[1],
+)
+def test_the_switches_of_the_search(folder, extra):
+    differentiate.main([*TINY, "--epochs", "0.5", *extra, "--name", "run"])
+    (record,) = read(folder / "runs/run/metrics.jsonl")
+    last = record["mixtures"][-1]["weights"]
+    if "--skip" in extra:
+        assert "skip" in last["conv2"]
+        assert "skip" not in last["conv1"]
+        assert last["head"]["D4"] > 2 * last["head"]["C1"]  # exp(2 / 2), still
+    assert np.ptp(list(last["head"].values())) > 0
+
+
+def test_half_of_the_digits_is_kept_for_the_mixture(folder):
+    dataset = digits.load("quarter")
+    marked = digits.Split(dataset.train.images, np.arange(200, dtype=np.int32))
+    seen = {}
+    for where in ("training", "held-out"):
+        config = differentiate.Config(mixture_digits=where, **SMALL)
+        trial = differentiate.prepare(config, dataset).trial
+        seen[where] = [set(), set()]
+        for pair in trial.batches(marked, 20, 10, [0, 0]):
+            for mine, (_, labels) in zip(seen[where], pair, strict=True):
+                mine |= set(labels.tolist())
+    assert seen["training"] == [set(range(200))] * 2
+    weights, mixture = seen["held-out"]
+    assert weights == set(range(100))
+    assert mixture == set(range(100, 200))
+
+
+METHODS = ("static", "random", "residual", "relaxed", "partial", "soft", "augmented")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_baseline_trains_from_the_command_line(folder, method, capsys):
+    arguments = [*TINY, "--epochs", "1", "--method", method, "--name", "run"]
+    baseline.main([*arguments, "--learned-softness", "--groups", "C4"])
+    result = json.loads((folder / "runs/run/result.json").read_text())
+    (row,) = result["readings"]
+    assert 0 <= row["test_error"] <= 1
+    expected = {"augmented": ["C1"] * 3}.get(method, ["C4"] * 3)
+    assert row["groups"] == expected
+    assert (folder / "runs/run/trial.png").exists()
+    assert "as trained" in capsys.readouterr().out
+
+
+def test_relaxed_before_training_it_starts_with_the_larger_symmetry(folder):
+    dataset = digits.load("quarter")
+    config = baseline.Config(groups=("C1",), relaxed_from="D4", **SMALL)
+    trial = baseline.prepare(config, dataset).trial
+    state = trial.init(0, config.inputs(dataset))
+    x = dataset.test.images[:4]
+    logits = trial.model.apply(state.variables, x)
+    turned = trial.model.apply(state.variables, np.rot90(x, axes=(1, 2)))
+    np.testing.assert_allclose(turned, logits, atol=1e-4)
+    assert trial.model.architecture.groups[0].order == 1
+    scratch = baseline.prepare(baseline.Config(groups=("C1",), **SMALL), dataset).trial
+    own = scratch.init(0, config.inputs(dataset)).variables
+    turned = scratch.model.apply(own, np.rot90(x, axes=(1, 2)))
+    assert np.abs(turned - scratch.model.apply(own, x)).max() > 1e-3
+
+
+def test_a_group_for_every_layer_and_random_ones():
+    config = baseline.Config(groups=("D4", "C4", "C1"), **SMALL)
+    assert str(config.architecture) == "D4 C4 C1"
+    drawn = {
+        baseline.Config(
+            method="random", groups=("D4", "C4", "C1"), seed=s, **SMALL
+        ).architecture
+        for s in range(8)
+    }
+    assert len(drawn) > 3
+    assert all(a.is_monotone for a in drawn)
+
+
+def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
+    dataset = digits.load("quarter")
+    config = baseline.Config(method="augmented", groups=("C4",), **SMALL)
+    trial = baseline.prepare(config, dataset).trial
+    assert trial.augment.name == "C4"
+    assert str(trial.model.architecture) == "C1 C1 C1"
+    state = trial.init(0, config.inputs(dataset))
+    batch = tuple(jnp.asarray(a[:32]) for a in dataset.train)
+    losses = [
+        float(trial.step(state, batch, None, jax.random.key(i))[1].loss)
+        for i in range(2)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_seeds_together_are_the_seeds_one_by_one(folder):
+    dataset = digits.load("quarter")
+    for kind in (baseline.Config, differentiate.Config):
+        config = kind(**SMALL, optimizer="sgd", learning_rate=0.05)
+        module = baseline if kind is baseline.Config else differentiate
+        experiment = module.prepare(config, dataset)
+        lengths = pieces(3, 2)
+        assert lengths == [2, 1]
+        setting = (experiment.trial, dataset, config.inputs(dataset))
+        *_, together = fit(*setting, [3, 5], lengths)
+        for i, seed in enumerate((3, 5)):
+            *_, alone = fit(*setting, [seed], lengths)
+            np.testing.assert_allclose(
+                together.records[i]["train_loss"],
+                alone.records[0]["train_loss"],
+                rtol=1e-4,
+            )
+            a, b = (
+                weights_of(member(s, j))
+                for s, j in ((together.stack, i), (alone.stack, 0))
+            )
+            jax.tree.map(
+                lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-2, atol=1e-4),
+                a.params,
+                b.params,
+            )
+
+
+def test_the_best_of_an_evolution_is_trained_from_scratch(folder):
+    setting = "--population 2 --children 2 --generations 1 --first-epochs 0.5".split()
+    arguments = [*TINY, *setting, "--epochs", "0.5", "--retrain", "--devices", "1"]
+    evolve.main([*arguments, "--name", "run"])
+    result = json.loads((folder / "runs/run/result.json").read_text())
+    best = min(result["front"], key=lambda m: m["validation_error"])
+    again = result["retrained"]
+    assert again["groups"] == best["groups"]
+    assert again["test_parameters"] == best["parameters"]
+    assert again["steps"] == 6  # three before the first generation, three after
+
+
+def test_a_comparison_goes_on_where_it_was_and_prints_a_table(folder, capsys):
+    arguments = [*TINY, "--epochs", "0.5", "--seeds", "2", "--name", "run"]
+    methods = ["--methods", "D4", "residual pathway", "EquiNAS_D"]
+    with pytest.MonkeyPatch.context() as patch:
+        calls = []
+        original = compare.trained
+
+        def once(config, method, seeds, path):
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            calls.append((method, *seeds))
+            return original(config, method, seeds, path)
+
+        patch.setattr(compare, "trained", once)
+        with pytest.raises(SystemExit) as stopped:
+            compare.main([*arguments, *methods])
+    assert stopped.value.code == 130
+    assert "--name run --resume" in capsys.readouterr().out
+    before = read(folder / "runs/run/rows.jsonl")
+    assert [(r["method"], r["seed"]) for r in before] == [
+        ("D4", 0),
+        ("D4", 1),
+        ("residual pathway", 0),
+    ]
+    compare.main(["--name", "run", "--resume"])
+    printed = capsys.readouterr().out
+    rows = read(folder / "runs/run/rows.jsonl")
+    assert rows[:3] == before
+    table = json.loads((folder / "runs/run/result.json").read_text())["table"]
+    names = ["D4", "residual pathway", "EquiNAS_D"]
+    names += ["EquiNAS_D, discretized", "EquiNAS_D, retrained"]
+    assert [line["method"] for line in table] == names
+    for name in names:
+        assert name in printed
+    assert all(line["seeds"] == 2 for line in table)
+    assert table[0]["p"] is None
+    errors = [100 * r["test_error"] for r in rows if r["method"] == "D4"]
+    np.testing.assert_allclose(table[0]["test_error_mean"], np.mean(errors))
+    np.testing.assert_allclose(table[0]["test_error_deviation"], np.std(errors, ddof=1))
+
+
+def test_the_paired_test_pairs_seeds():
+    rows = [
+        {
+            "method": method,
+            "reading": "as trained",
+            "seed": seed,
+            "test_error": error,
+            "seconds": 1.0,
+            "training_parameters": 10,
+            "test_parameters": 10,
+            "steps": 1,
+        }
+        for method, errors in {"a": [0.1, 0.2, 0.3], "b": [0.2, 0.31, 0.39]}.items()
+        for seed, error in enumerate(errors)
+    ]
+    a, b = compare.summarize(rows[::-1], "a")
+    assert {a["method"], b["method"]} == {"a", "b"}
+    line = a if a["method"] == "b" else b
+    # Differences 10, 11, 9: mean 10, deviation 1, t = 10 sqrt(3) with 2 degrees.
+    np.testing.assert_allclose(line["difference"], 10)
+    np.testing.assert_allclose(line["p"], 0.00331, rtol=1e-2)
+    with pytest.raises(ValueError, match="'c' is no row of the table; nearest"):
+        list(compare.summarize(rows, "c"))
+
+
+def test_one_trial_is_one_program_for_all_seeds():
+    """Optimizers of equal settings are one object, so that nothing recompiles."""
+    dataset = digits.load("quarter")
+    for kind, module in (
+        (baseline.Config, baseline),
+        (differentiate.Config, differentiate),
+    ):
+        trials = [module.prepare(kind(seed=s, **SMALL), dataset).trial for s in (0, 1)]
+        assert trials[0] == trials[1]
+        assert hash(trials[0]) == hash(trials[1])
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (
+            baseline.main,
+            ["--groups", "D4", "C4"],
+            "one for each of the 5 layers, got 2",
+        ),
+        (baseline.main, ["--groups", "C8"], "no subgroup 'C8'; nearest: C4"),
+        (baseline.main, ["--epochs", "0"], "--epochs must be positive"),
+        (baseline.main, ["--method", "plain"], "--method"),
+        (
+            baseline.main,
+            ["--method", "soft", "--softness", "2"],
+            "softness must be in [0, 1], got 2",
+        ),
+        (
+            baseline.main,
+            ["--method", "soft", "--relaxed-from", "D4"],
+            "--relaxed-from goes with --method static alone",
+        ),
+        (
+            baseline.main,
+            ["--groups", "D2", "--relaxed-from", "C4"],
+            "--relaxed-from C4 does not contain D2:i",
+        ),
+        (
+            baseline.main,
+            ["--method", "augmented", "--groups", "D4", "C4"],
+            "--method augmented takes one of --groups",
+        ),
+        (differentiate.main, ["--groups", "C4", "D2"], "one that contains all others"),
+        (differentiate.main, ["--lookahead", "-1"], "--lookahead must be at least 0"),
+        (
+            differentiate.main,
+            ["--mixture-rate", "0"],
+            "--mixture-rate must be positive",
+        ),
+        (differentiate.main, ["--temperature", "0"], "--temperature must be positive"),
+        (differentiate.main, ["--resume", "--name", "no"], "there is no run 'no'"),
+        (compare.main, ["--methods", "C3"], "--methods knows no 'C3', nearest: 'C"),
+        (compare.main, ["--reference", "best"], "--reference must be a method"),
+        (compare.main, ["--seeds", "0"], "--seeds must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_errors_that_leave_nothing_behind(
+    folder, capsys, main, arguments, message
+):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
+    assert not (folder / "runs").exists()
+
+
+def test_the_methods_share_the_network_of_the_comparison():
+    for name in compare.METHODS:
+        config = compare.Config(**SMALL).configure(name, 3)
+        assert isinstance(config, Task)
+        assert config.features == (1, 1)
+        assert config.seed == 3
+    evolution = compare.Config(**SMALL).configure("EquiNAS_E", 0)
+    few = digits.Dataset(*([digits.Split(np.zeros(320), np.zeros(320))] * 3))
+    assert sum(evolution.lengths(few)) == 9  # of ten: an eighth of a pass is one step
+    assert named_groups(evolution.groups)[0] == eq.dihedral(4)
+    assert command.Experiment
