@@ -10,6 +10,8 @@ depend on the seeds alone, the seconds on what else the machine does.
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
@@ -25,7 +27,7 @@ def main() -> None:
     options = arguments(__doc__)
     console = Console(width=120, highlight=False)
     rows: dict[str, float] = {}
-    summary = {}
+    summary: dict[str, Any] = {}
     for data in TASKS:
         if options.quick:
             few = ("D4", "partial group", "EquiNAS_D")
