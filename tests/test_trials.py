@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from experiments import baseline, command, compare, differentiate, evolve, runs
+from experiments import baseline, compare, differentiate, evolve, runs
 from experiments.data import digits
 from experiments.task import Task, named_groups
 from experiments.trial import fit, member, pieces, weights_of
@@ -102,7 +102,6 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
 @pytest.mark.parametrize(
     "extra",
     [
-        ["--mixture", "random", "--no-retrain"],
         ["--mixture-digits", "held-out", "--lookahead", "0.01", "--no-retrain"],
         ["--skip", "inside", "--norms", "free", "--prior", "2", "--temperature", "2"],
     ],
@@ -136,11 +135,8 @@ def test_half_of_the_digits_is_kept_for_the_mixture(folder):
     assert mixture == set(range(100, 200))
 
 
-METHODS = ("static", "random", "residual", "relaxed", "partial", "soft", "augmented")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_baseline_trains_from_the_command_line(folder, method, capsys):
+@pytest.mark.parametrize("method", ["soft", "augmented"])
+def test_a_baseline_trains_from_the_command_line(folder, method, capsys):
     arguments = [*TINY, "--epochs", "1", "--method", method, "--name", "run"]
     baseline.main([*arguments, "--learned-softness", "--groups", "C4"])
     result = json.loads((folder / "runs/run/result.json").read_text())
@@ -158,14 +154,14 @@ def test_relaxed_before_training_it_starts_with_the_larger_symmetry(folder):
     trial = baseline.prepare(config, dataset).trial
     state = trial.init(0, config.inputs(dataset))
     x = dataset.test.images[:4]
-    logits = trial.model.apply(state.variables, x)
-    turned = trial.model.apply(state.variables, np.rot90(x, axes=(1, 2)))
-    np.testing.assert_allclose(turned, logits, atol=1e-4)
+    apply = jax.jit(trial.model.apply)
+    turned = np.rot90(x, axes=(1, 2))
+    logits = apply(state.variables, x)
+    np.testing.assert_allclose(apply(state.variables, turned), logits, atol=1e-4)
     assert trial.model.architecture.groups[0].order == 1
     scratch = baseline.prepare(baseline.Config(groups=("C1",), **SMALL), dataset).trial
     own = scratch.init(0, config.inputs(dataset)).variables
-    turned = scratch.model.apply(own, np.rot90(x, axes=(1, 2)))
-    assert np.abs(turned - scratch.model.apply(own, x)).max() > 1e-3
+    assert np.abs(apply(own, turned) - apply(own, x)).max() > 1e-3
 
 
 def test_a_group_for_every_layer_and_random_ones():
@@ -198,30 +194,22 @@ def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
 
 def test_seeds_together_are_the_seeds_one_by_one(folder):
     dataset = digits.load("quarter")
-    for kind in (baseline.Config, differentiate.Config):
-        config = kind(**SMALL, optimizer="sgd", learning_rate=0.05)
-        module = baseline if kind is baseline.Config else differentiate
-        experiment = module.prepare(config, dataset)
-        lengths = pieces(3, 2)
-        assert lengths == [2, 1]
-        setting = (experiment.trial, dataset, config.inputs(dataset))
-        *_, together = fit(*setting, [3, 5], lengths)
-        for i, seed in enumerate((3, 5)):
-            *_, alone = fit(*setting, [seed], lengths)
-            np.testing.assert_allclose(
-                together.records[i]["train_loss"],
-                alone.records[0]["train_loss"],
-                rtol=1e-4,
-            )
-            a, b = (
-                weights_of(member(s, j))
-                for s, j in ((together.stack, i), (alone.stack, 0))
-            )
-            jax.tree.map(
-                lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-2, atol=1e-4),
-                a.params,
-                b.params,
-            )
+    config = differentiate.Config(**SMALL, optimizer="sgd", learning_rate=0.05)
+    experiment = differentiate.prepare(config, dataset)
+    lengths = pieces(3, 2)
+    assert lengths == [2, 1]
+    setting = (experiment.trial, dataset, config.inputs(dataset))
+    *_, together = fit(*setting, [3, 5], lengths)
+    for i, seed in enumerate((3, 5)):
+        *_, alone = fit(*setting, [seed], lengths)
+        losses = [p.records[j]["train_loss"] for p, j in ((together, i), (alone, 0))]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+        found, expected = member(together.stack, i), member(alone.stack, 0)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-2, atol=1e-4),
+            weights_of(found).params,
+            weights_of(expected).params,
+        )
 
 
 def test_the_best_of_an_evolution_is_trained_from_scratch(folder):
@@ -238,7 +226,7 @@ def test_the_best_of_an_evolution_is_trained_from_scratch(folder):
 
 def test_a_comparison_goes_on_where_it_was_and_prints_a_table(folder, capsys):
     arguments = [*TINY, "--epochs", "0.5", "--seeds", "2", "--name", "run"]
-    methods = ["--methods", "D4", "residual pathway", "EquiNAS_D"]
+    methods = ["--methods", "D4", "partial group"]
     with pytest.MonkeyPatch.context() as patch:
         calls = []
         original = compare.trained
@@ -258,18 +246,15 @@ def test_a_comparison_goes_on_where_it_was_and_prints_a_table(folder, capsys):
     assert [(r["method"], r["seed"]) for r in before] == [
         ("D4", 0),
         ("D4", 1),
-        ("residual pathway", 0),
+        ("partial group", 0),
     ]
     compare.main(["--name", "run", "--resume"])
     printed = capsys.readouterr().out
     rows = read(folder / "runs/run/rows.jsonl")
     assert rows[:3] == before
     table = json.loads((folder / "runs/run/result.json").read_text())["table"]
-    names = ["D4", "residual pathway", "EquiNAS_D"]
-    names += ["EquiNAS_D, discretized", "EquiNAS_D, retrained"]
-    assert [line["method"] for line in table] == names
-    for name in names:
-        assert name in printed
+    assert [line["method"] for line in table] == ["D4", "partial group"]
+    assert "partial group" in printed
     assert all(line["seeds"] == 2 for line in table)
     assert table[0]["p"] is None
     errors = [100 * r["test_error"] for r in rows if r["method"] == "D4"]
@@ -298,6 +283,8 @@ def test_the_paired_test_pairs_seeds():
     # Differences 10, 11, 9: mean 10, deviation 1, t = 10 sqrt(3) with 2 degrees.
     np.testing.assert_allclose(line["difference"], 10)
     np.testing.assert_allclose(line["p"], 0.00331, rtol=1e-2)
+    found = [{**rows[0], "reading": r} for r in ("mixed", "collapsed", "retrained")]
+    assert [r["method"] for r in compare.summarize(found, "a")] == ["a", "a, retrained"]
     with pytest.raises(ValueError, match="'c' is no row of the table; nearest"):
         list(compare.summarize(rows, "c"))
 
@@ -380,4 +367,3 @@ def test_the_methods_share_the_network_of_the_comparison():
     few = digits.Dataset(*([digits.Split(np.zeros(320), np.zeros(320))] * 3))
     assert sum(evolution.lengths(few)) == 9  # of ten: an eighth of a pass is one step
     assert named_groups(evolution.groups)[0] == eq.dihedral(4)
-    assert command.Experiment
