@@ -18,7 +18,7 @@ from eqjax.groups import Group
 from eqjax.kernels import distance
 from eqjax.layers import transform
 from eqjax.matching import Path, tied_model
-from eqjax.orbits import Fiber
+from eqjax.orbits import Fiber, preserving_subgroup
 
 
 def equivariance_error(
@@ -77,7 +77,8 @@ def distances(
       variables: of the model.
       model: any linen model with convolutions of eqjax.
       inputs: an input of the model, or a tuple of call arguments; shapes are enough.
-      groups: the groups to measure to; all subgroups of the ambient group if None.
+      groups: the groups to measure to; if None, all subgroups of the ambient group
+        that map the taps to themselves.
       **settings: keyword arguments of the model's call.
 
     Returns:
@@ -90,7 +91,10 @@ def distances(
     for path, layer in found.layers.items():
         if "kernel" not in layer.tables:
             continue
-        chosen = layer.group.ambient.subgroups if groups is None else groups
+        ambient = layer.group.ambient
+        possible = preserving_subgroup(ambient, layer.taps)
+        chosen = [H for H in ambient.subgroups if possible >= H]
+        chosen = chosen if groups is None else groups
         tables = {H.name: layer.ties_of(H)["kernel"].table for H in chosen}
 
         def measure(variables, layer=layer, tables=tables):

@@ -45,7 +45,7 @@ class Part:
         axes = tuple(range(1, self.value.ndim))
         per_orbit = jnp.sum(jnp.square(self.value), axes)
         weight = jnp.asarray(self.tie.size * self.tie.unit**2, per_orbit.dtype)
-        return jnp.dot(weight, per_orbit)
+        return jnp.dot(weight, per_orbit, precision="highest")
 
 
 class Extra(NamedTuple):
@@ -84,8 +84,8 @@ class Constraint:
         """Return the group that the layer commutes with whatever its parameters."""
         return group
 
-    def check(self, group: Group) -> None:
-        """Raise ValueError unless the constraint fits a layer over this group."""
+    def check(self, layer: TiedModule) -> None:
+        """Raise ValueError unless the constraint fits a layer."""
 
     def initial_scale(self, suffix: str) -> float:
         """Return the factor by which a part's initial draw is multiplied."""
@@ -120,7 +120,7 @@ class Constraint:
     ) -> dict[str, jax.Array]:
         """Return parts that, with untrained extras, make up a full array.
 
-        Exactly where the constraint allows, else the nearest that it allows.
+        Exactly where one of the parts can hold it, else projected.
 
         Args:
           full: the full array.
@@ -166,7 +166,7 @@ class TiedModule(nn.Module, kw_only=True):
                 f"{type(self).__name__} needs a Constraint, such as eq.Tied(), got "
                 f"constraint={self.constraint!r}"
             )
-        self.constraint.check(group)
+        self.constraint.check(self)
 
     def ties_of(self, group: Group) -> dict[str, Tie]:
         """Return the tie of each full array to a group, by its name."""
@@ -218,7 +218,13 @@ class TiedModule(nn.Module, kw_only=True):
         }
         penalty = self.constraint.penalty(parts)
         if penalty is not None and not self.is_initializing():
-            self.sow(PENALTIES, "prior", penalty)
+            self.sow(  # once, however often the layer is called
+                PENALTIES,
+                "prior",
+                penalty,
+                reduce_fn=lambda before, now: now,
+                init_fn=lambda: jnp.zeros(()),
+            )
         return self.constraint.combine(parts, extras, self.tables)
 
     def read(self, variables: Mapping[tuple[str, str], jax.Array]):

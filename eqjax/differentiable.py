@@ -141,18 +141,18 @@ class DifferentiableSearch:
         mixture_batches: Iterable[Batch],
         key: chex.PRNGKey | None = None,
     ) -> tuple[SearchState, Metrics, Any]:
-        """Take a step for every pair of batches.
+        """Take a step for every pair of batches; both must be as many.
 
         Returns:
           The last state, the metrics averaged over the steps, and the trajectory: the
           logits after every step, each array with a leading axis of steps.
 
         Raises:
-          ValueError: there is no batch.
+          ValueError: there is no batch, or there are more of one kind.
         """
         history: list[Metrics] = []
         logits: list[Any] = []
-        for batch, mixture_batch in zip(batches, mixture_batches, strict=False):
+        for batch, mixture_batch in zip(batches, mixture_batches, strict=True):
             state, metrics = _step(state, batch, mixture_batch, key, search=self)
             history.append(metrics)
             logits.append(state.mixture)
@@ -175,6 +175,8 @@ class RandomGradientsState(NamedTuple):
 
 def random_gradients(seed: int) -> optax.GradientTransformation:
     """Put standard normal numbers in the place of gradients: the control of a search.
+
+    The numbers depend on the seed alone; states under `vmap` share them.
 
     >>> control = optax.chain(random_gradients(0), optax.adam(0.01))
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
@@ -26,6 +27,8 @@ def mixtures(
 ) -> dict[Path, dict[str, jax.Array]]:
     """Return the weight z of every candidate, by layer and name, in layer order.
 
+    Layers stacked by `nn.scan` or `nn.vmap` have an array of weights per candidate.
+
     Args:
       variables: at least the collection `mixture`.
       model: any linen model with mixed layers.
@@ -36,20 +39,23 @@ def mixtures(
       ValueError: the logits are those of other layers or candidates.
     """
     logits = flatten_dict(flax.core.unfreeze(dict(variables.get(MIXTURE, {}))))
+    traced = tied_model(model, inputs, **settings)
     found = {}
-    for path, layer in tied_model(model, inputs, **settings).layers.items():
+    for path, layer in traced.layers.items():
         if not isinstance(layer.constraint, Mixture):
             continue
         names = layer.constraint.names
         if (*path, "logits") not in logits:
             raise ValueError(f"the variables have no logits of layer {show(path)}")
         own = logits.pop((*path, "logits"))
-        if np.shape(own) != (len(names),):
+        if np.ndim(own) != 1 + traced.stacked_axes(path) or np.shape(own)[-1] != len(
+            names
+        ):
             raise ValueError(
                 f"logits of layer {show(path)} have shape {np.shape(own)}, expected "
                 f"({len(names)},) for the candidates {', '.join(names)}"
             )
-        weights = layer.constraint.weights(own)
+        weights = jnp.moveaxis(layer.constraint.weights(own), -1, 0)
         found[path] = dict(zip(names, weights, strict=True))
     for path in logits:
         raise ValueError(f"the model has no mixed layer {show(path[:-1])}")
@@ -80,18 +86,12 @@ def collapse(
     Returns:
       The variables of the plain model, the model, and a report of what changed.
     """
-    groups = {}
-    weights = mixtures(variables, model=model, inputs=inputs, **settings)
-    for path, layer in tied_model(model, inputs, **settings).layers.items():
-        groups[path] = layer.constraint.symmetry(layer.group)
-        if isinstance(layer.constraint, Mixture):
-            used = [H for H in layer.constraint.groups if weights[path][H.name] > 0]
-            groups[path] = layer.group.meet(*used)
-    target = _rebuilt(model, groups, rebuild)
-    plain, report = morph(
-        variables, source=model, target=target, inputs=inputs, **settings
-    )
-    return plain, target, report
+
+    def shared(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:
+        used = [H for H, z in zip(candidates, weights, strict=True) if np.any(z > 0)]
+        return used[0].meet(*used[1:])
+
+    return _simplified(variables, model, inputs, rebuild, settings, shared)
 
 
 def discretize(
@@ -108,14 +108,30 @@ def discretize(
     layer's kernel moved. Layers of other constraints become plain as in `collapse`.
     Arguments and results are those of `collapse`; the first of equal weights wins.
     """
-    groups = {}
+
+    def heaviest(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:
+        return candidates[int(np.argmax([np.mean(z) for z in weights]))]
+
+    return _simplified(variables, model, inputs, rebuild, settings, heaviest)
+
+
+def _simplified(
+    variables: Mapping[str, Any],
+    model: Model,
+    inputs: Any,
+    rebuild: Rebuild[Model] | None,
+    settings: dict[str, Any],
+    choose: Callable[[Sequence[Group], Sequence[jax.Array]], Group],
+) -> tuple[dict[str, Any], Model, MorphReport]:
+    """Carry the variables to the plain model, mixed layers in the groups chosen."""
     weights = mixtures(variables, model=model, inputs=inputs, **settings)
+    groups = {}
     for path, layer in tied_model(model, inputs, **settings).layers.items():
         groups[path] = layer.constraint.symmetry(layer.group)
         if isinstance(layer.constraint, Mixture):
             candidates = layer.constraint.groups
-            z = [float(weights[path][H.name]) for H in candidates]
-            groups[path] = candidates[int(np.argmax(z))]
+            own = [weights[path][H.name] for H in candidates]
+            groups[path] = choose(candidates, own)
     target = _rebuilt(model, groups, rebuild)
     plain, report = morph(
         variables, source=model, target=target, inputs=inputs, **settings

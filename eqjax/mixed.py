@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax import kernels
-from eqjax.constraints import Constraint, Extra, Extras, Part, Parts
+from eqjax.constraints import Constraint, Extra, Extras, Part, Parts, TiedModule
 from eqjax.groups import Group
 from eqjax.kernels import Tie
 from eqjax.layers import GroupConv, InvariantHead, LiftingConv
 from eqjax.orbits import OrbitTable
+from eqjax.windows import per_axis
 
 MIXTURE = "mixture"  # the collection of the logits
 SKIP = "skip"
@@ -39,7 +40,8 @@ class Mixture(Constraint):
 
     Attributes:
       groups: the candidates, subgroups of one ambient group; conjugates are different
-        candidates.
+        candidates. Kept in the order of the ambient group's subgroups, largest first,
+        so that a logit belongs to the same group however they were listed.
       temperature: z = softmax(logits / temperature).
       hold_norm: keep every kernel at its initial norm, so that only its direction is
         learned and z alone tells its strength, as the authors do; else kernels are
@@ -59,7 +61,6 @@ class Mixture(Constraint):
 
     def __post_init__(self):
         """Check the candidates against each other, and the settings."""
-        object.__setattr__(self, "groups", tuple(self.groups))  # lists do not hash
         if not self.groups:
             raise ValueError("a mixture needs at least one candidate group, got none")
         for candidate in self.groups:
@@ -76,8 +77,15 @@ class Mixture(Constraint):
                 )
             if self.groups.count(candidate) > 1:
                 raise ValueError(f"candidate {candidate.name} is named twice")
+        ordered = sorted(self.groups, key=self.groups[0].ambient.subgroups.index)
+        object.__setattr__(self, "groups", tuple(ordered))
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0 <= self.prior <= 10 * self.temperature:
+            raise ValueError(
+                f"prior must be in [0, {10 * self.temperature:g}], ten times the "
+                f"temperature, got {self.prior}: beyond, no other group has any weight"
+            )
         if self.skip not in (None, *get_args(Skip)):
             raise ValueError(
                 f"skip must be None, 'inside' or 'outside', got {self.skip!r}"
@@ -104,10 +112,11 @@ class Mixture(Constraint):
         return logits
 
     def weights(self, logits: jax.Array) -> jax.Array:
-        """Return z, (candidates,), for logits of the same shape."""
+        """Return z, (..., candidates), for logits of the same shape."""
         if self.skip == "outside":
-            inside = jax.nn.softmax(logits[:-1] / self.temperature)
-            return jnp.append(inside, jax.nn.sigmoid(logits[-1] / self.temperature))
+            inside = jax.nn.softmax(logits[..., :-1] / self.temperature)
+            beside = jax.nn.sigmoid(logits[..., -1:] / self.temperature)
+            return jnp.concatenate([inside, beside], -1)
         return jax.nn.softmax(logits / self.temperature)
 
     def parts(self, group: Group) -> dict[str, Group]:
@@ -120,14 +129,24 @@ class Mixture(Constraint):
         del group
         return self.groups[0].meet(*self.groups[1:])
 
-    def check(self, group: Group) -> None:
-        """Raise unless every candidate is a subgroup of the layer's group."""
+    def check(self, layer: TiedModule) -> None:
+        """Raise unless the layer's group contains all candidates and a skip fits."""
+        group = layer.group
         for candidate in self.groups:
             if candidate.ambient != group.ambient or not candidate <= group:
                 known = ", ".join(H.name for H in group.ambient.subgroups if group >= H)
                 raise ValueError(
                     f"candidate {candidate!r} is no subgroup of the layer's group "
                     f"{group!r}; its subgroups are {known}"
+                )
+        if self.skip and isinstance(layer, GroupConv):
+            strides = per_axis(layer.strides, group.dimension, "strides")
+            keeps = layer.padding in ("SAME", "CIRCULAR") and set(strides) == {1}
+            if not keeps or layer.feature_group_count != 1:
+                raise ValueError(
+                    "a skip needs strides of 1, padding SAME or CIRCULAR and one "
+                    f"feature group, got strides {strides}, padding {layer.padding!r} "
+                    f"and {layer.feature_group_count} feature groups"
                 )
 
     def extras(self, parts: Parts) -> dict[str, Extra]:
@@ -184,7 +203,7 @@ class Mixture(Constraint):
             range(len(ties)), key=lambda i: [*ties.values()][i].table.num_orbits
         )
         parts = {suffix: kernels.collapse(full, tie) for suffix, tie in ties.items()}
-        held = reduce(
+        total = reduce(
             add,
             (
                 w * kernels.expand(part, tie)
@@ -192,7 +211,7 @@ class Mixture(Constraint):
             ),
         )
         suffix = list(ties)[finest]
-        missing = kernels.collapse(full - held, ties[suffix])
+        missing = kernels.collapse(full - total, ties[suffix])
         parts[suffix] = parts[suffix] + missing / z[finest]
         return parts
 
@@ -221,6 +240,8 @@ def identity_kernel(shape: tuple[int, ...]) -> np.ndarray:
 
 def MixedGroupConv(*arguments: Any, groups: Sequence[Group], **settings: Any):
     """Return a `GroupConv` that mixes several groups.
+
+    A function, for short: the layer is a `GroupConv` with a `Mixture` as constraint.
 
     Args:
       *arguments: those of `GroupConv`: features, kernel_size, and so on.

@@ -146,6 +146,9 @@ def morph(
         new[path] = carry(flat[path], move, value_weight)
     for path in plan.rewrites:
         new.update(_rewrite(path, plan, flat))
+    for path in plan.target.shapes:  # what a rewritten layer has of its own
+        if path not in new and path in flat:
+            new[path] = flat[path]
     changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
     return unflatten_dict(new), MorphReport(changes)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import canonicalize_dtype
 
-from eqjax.constraints import TiedModule
+from eqjax.constraints import Tied, TiedModule
 from eqjax.groups import Group
 from eqjax.kernels import Initializer, Parametrization, Tie
 from eqjax.orbits import Fiber, fiber_table, regular
@@ -48,6 +48,15 @@ class FiberNorm(TiedModule, kw_only=True):
     group: Group
     fiber: Fiber | None = None
     parametrization: Parametrization = "tied"
+
+    def __post_init__(self) -> None:
+        """Reject relaxations: a scale starts at one, and is no sum of drawn parts."""
+        super().__post_init__()
+        if self.constraint != Tied():
+            raise ValueError(
+                f"scale and bias of {type(self).__name__} are always Tied, got "
+                f"constraint={self.constraint!r}"
+            )
 
     def ties_of(self, group: Group) -> dict[str, Tie]:
         """Return the ties of scale and bias to a group."""

@@ -183,7 +183,8 @@ class PartialGroup(Constraint):
     A learned distribution p over the output group elements weighs what each of them
     gets: K(y, h, g) = n p(g) K_tied(y, h, g) with n elements. Uniform at the start, and
     then equivariant; an element of probability zero is left out. The group is finite,
-    so the expectation over p is summed, where the authors draw samples of it.
+    so the expectation over p is summed, where the authors draw samples of it. A norm
+    per fiber element behind it, as in the preset `paper`, takes the weights out again.
     """
 
     def symmetry(self, group: Group) -> Group:

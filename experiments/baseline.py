@@ -53,6 +53,11 @@ class Config(Task):
         self.check_positive("epochs")
         if self.method == "augmented" and len(self.groups) != 1:
             raise ValueError("--method augmented takes one of --groups to draw from")
+        if self.method == "partial" and self.preset == "paper":
+            raise ValueError(
+                "--method partial does nothing with --preset paper, whose norms undo "
+                "the weights of the group's elements; use --preset exact"
+            )
         if self.relaxed_from is not None and self.method != "static":
             raise ValueError("--relaxed-from goes with --method static alone")
 

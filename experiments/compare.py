@@ -1,5 +1,9 @@
 """Compare methods over several seeds, at equal training steps per network.
 
+A step of EquiNAS_D takes a gradient for the weights and one for the mixture, and an
+evolution trains many networks for every one that it returns. Seconds are those of the
+whole method, with compiling, all of its networks, and retraining where there is any.
+
 python -m experiments.compare [--data rotated] [--methods D4 EquiNAS_E] [--seeds 5] ...
 """
 
@@ -100,6 +104,11 @@ class Config(Task):
                     f"--methods knows no {method!r}, nearest: {near!r}; there are "
                     f"{', '.join(METHODS)}"
                 )
+        if self.reference not in self.methods:
+            raise ValueError(
+                f"--reference {self.reference!r} must be one of --methods, "
+                f"{', '.join(self.methods)}"
+            )
 
     def configure(self, method: str, seed: int) -> Task:
         """Return the configuration of a method with this network, data and seed."""
@@ -272,8 +281,6 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     try:
         config = tyro.cli(Config, args=arguments, description=__doc__)
-        if config.reference not in METHODS:
-            raise ValueError(f"--reference must be a method, got {config.reference!r}")
         for method in config.methods:
             config.configure(method, config.seed)
         folder = runs.open_run(config, f"compare-{config.data}-{config.seed}")

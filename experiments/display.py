@@ -21,8 +21,9 @@ from experiments.runs import Checkpoint
 
 def say_what_is_exact(console: Console, model: eq.EquivariantCNN) -> None:
     """Warn where a network cannot have the symmetry that its groups promise."""
+    groups = model.architecture.groups
     kept = model.clone(constraint=eq.Tied()).symmetry((28, 28))
-    if kept != model.architecture.groups[0]:
+    if kept != groups[0].meet(*groups[1:]):
         console.print(
             f"note: this network is not exact: whatever its layers' groups, its logits "
             f"are sure to be invariant to {kept.name} alone"
