@@ -93,8 +93,8 @@ def distances(
             continue
         ambient = layer.group.ambient
         possible = preserving_subgroup(ambient, layer.taps)
-        chosen = [H for H in ambient.subgroups if possible >= H]
-        chosen = chosen if groups is None else groups
+        fitting = tuple(H for H in ambient.subgroups if possible >= H)
+        chosen = fitting if groups is None else groups
         tables = {H.name: layer.ties_of(H)["kernel"].table for H in chosen}
 
         def measure(variables, layer=layer, tables=tables):

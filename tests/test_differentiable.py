@@ -173,3 +173,5 @@ def test_bad_searches(strokes):
     found = search()
     with pytest.raises(ValueError, match="at least one batch"):
         found.run(found.init(jax.random.key(0), strokes[0]), [], [])
+    with pytest.raises(ValueError, match=r"zip\(\) argument 2 is shorter"):
+        found.run(found.init(jax.random.key(0), strokes[0]), [strokes], [])

@@ -123,38 +123,78 @@ def test_another_persons_model_says_how_to_rebuild_itself():
     )
 
 
+class Block(nn.Module):
+    constraint: eq.Constraint
+    group: eq.Group = D4
+
+    @nn.compact
+    def __call__(self, x, _):
+        settings = {"group": self.group, "constraint": self.constraint}
+        return eq.GroupConv(2, 3, name="conv", **settings)(x), None
+
+
+class Deep(nn.Module):
+    """Three layers stacked by scan."""
+
+    constraint: eq.Constraint
+    group: eq.Group = D4
+
+    @nn.compact
+    def __call__(self, x):
+        kinds = ("params", "mixture", "initial_norms", "penalties")
+        blocks = nn.scan(
+            Block,
+            variable_axes=dict.fromkeys(kinds, 0),
+            split_rngs={"params": True},
+            length=3,
+        )
+        return blocks(self.constraint, self.group, name="blocks")(x, None)[0]
+
+    def with_groups(self, groups):
+        return Deep(Tied(), groups["blocks", "conv"])
+
+
 def test_mixed_layers_stacked_by_scan_keep_a_mixture_each():
-    class Block(nn.Module):
-        constraint: eq.Constraint
-        group: eq.Group = D4
-
-        @nn.compact
-        def __call__(self, x, _):
-            settings = {"group": self.group, "constraint": self.constraint}
-            return eq.GroupConv(2, 3, name="conv", **settings)(x), None
-
-    class Deep(nn.Module):
-        constraint: eq.Constraint
-        group: eq.Group = D4
-
-        @nn.compact
-        def __call__(self, x):
-            axes = dict.fromkeys(("params", "mixture", "initial_norms"), 0)
-            blocks = nn.scan(
-                Block, variable_axes=axes, split_rngs={"params": True}, length=3
-            )
-            return blocks(self.constraint, self.group, name="blocks")(x, None)[0]
-
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8, 2))
     model = Deep(MIXTURE)
     variables = model.init(jax.random.key(0), x)
-    assert variables["mixture"]["blocks"]["conv"]["logits"].shape == (3, 3)
-    plain = Deep(Tied(), C1)
-    moved, report = eq.morph(variables, source=model, target=plain, inputs=x)
+    logits = jnp.array([[0, 0, -jnp.inf], [2, 3, -jnp.inf], [0, 0.5, -jnp.inf]])
+    variables["mixture"]["blocks"]["conv"]["logits"] = logits
+    found = eq.mixtures(variables, model=model, inputs=x)["blocks", "conv"]
+    np.testing.assert_allclose(found["D4"], jax.nn.softmax(logits)[:, 0])
+    moved, plain, report = eq.collapse(variables, model=model, inputs=x)
+    assert plain.group == C4
     np.testing.assert_allclose(
         plain.apply(moved, x), model.apply(variables, x), rtol=1e-4, atol=1e-5
     )
     assert report.layers[0].relative_change < 1e-6
+    assert eq.discretize(variables, model=model, inputs=x)[1].group == C4
     ledger = eq.distances(moved, model=plain, inputs=x, groups=(D4, C1))
     assert ledger["blocks", "conv"]["C1"].shape == (3,)
     assert np.all(ledger["blocks", "conv"]["D4"] > 0.1)
+
+
+def test_priors_of_layers_stacked_by_scan_are_penalties():
+    x = jnp.ones((1, 4, 4, 8, 2))
+    model = Deep(eq.ResidualPathway())
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    _, written = jax.jit(lambda v: model.apply(v, x, mutable=["penalties"]))(variables)
+    (penalty,) = jax.tree.leaves(written)
+    assert penalty.shape == (3,)
+    assert np.all(penalty > 0)
+
+
+def test_what_else_a_layer_has_of_its_own_is_kept():
+    class Scaled(eq.GroupConv):
+        @nn.compact
+        def __call__(self, x):
+            return super().__call__(x) * self.param("gain", nn.initializers.ones, ())
+
+    x = jax.random.normal(jax.random.key(0), (1, 3, 3, 8, 2))
+    source, target = (Scaled(2, 1, group=D4, constraint=c) for c in (Tied(), MIXTURE))
+    variables = source.init(jax.random.key(0), x)
+    variables["params"]["gain"] = jnp.array(3.0)
+    moved, _ = eq.morph(variables, source=source, target=target, inputs=x)
+    np.testing.assert_allclose(
+        target.apply(moved, x), source.apply(variables, x), atol=1e-6
+    )

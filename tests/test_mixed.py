@@ -2,6 +2,7 @@
 
 import functools
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ from eqjax.constraints import Tied
 from tests.catalogue import D4, FLIP, RANDOM
 from tests.tolerances import BROKEN, DOUBLE
 
-NAMES = ("C1", "C2", "C4", "D1", "D2", "D4")
+NAMES = ("D4", "C4", "D2", "C2", "D1", "C1")
 SIX = tuple(D4.subgroup(name) for name in NAMES)
-FOUR = tuple(D4.subgroup(name) for name in ("D1:i", "D1:j", "D1:i+j", "C4"))
+FOUR = tuple(D4.subgroup(name) for name in ("C4", "D1:i", "D1:i+j", "D1:j"))
 float64 = functools.partial(dict, param_dtype=jnp.float64, bias_init=RANDOM)
 CASES = {
     "conv": (eq.GroupConv, (2, 3), float64(), (4, 4, 8, 2)),
@@ -30,12 +31,6 @@ CASES = {
         (2, 3),
         float64(parametrization="orthonormal"),
         (4, 4, 8, 2),
-    ),
-    "norm": (
-        eq.LayerNorm,
-        (),
-        float64(scale_init=RANDOM),
-        (3, 3, 8, 2),
     ),
 }
 
@@ -129,10 +124,19 @@ def test_equal_logits_mean_equal_output_variance():
 
 def test_a_prior_starts_below_the_largest_group():
     mixture = eq.Mixture(SIX, prior=2.0)
-    np.testing.assert_array_equal(mixture.initial_logits, [-2] * 5 + [0])
+    np.testing.assert_array_equal(mixture.initial_logits, [0] + [-2] * 5)
     np.testing.assert_array_equal(eq.Mixture(SIX[:2]).initial_logits, [0, 0])
     skipping = eq.Mixture(SIX[:2], prior=1.0, skip="inside")
-    np.testing.assert_array_equal(skipping.initial_logits, [-1, 0, -1])
+    np.testing.assert_array_equal(skipping.initial_logits, [0, -1, -1])
+    skipping = eq.Mixture(SIX[:2], prior=1.0, skip="outside")
+    np.testing.assert_array_equal(skipping.initial_logits, [0, -1, 0])
+
+
+def test_a_logit_belongs_to_its_group_however_candidates_are_listed():
+    one, two = eq.Mixture(SIX), eq.Mixture(SIX[::-1])
+    assert one == two
+    assert hash(one) == hash(two)
+    assert two.names == ("D4", "C4", "D2:i", "C2", "D1:i", "C1")
 
 
 def test_held_kernels_keep_their_norm_and_free_ones_do_not():
@@ -153,9 +157,10 @@ def test_a_kernel_of_zeros_has_a_finite_gradient():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.parametrize("hold_norm", [True, False])
 @pytest.mark.parametrize("skip", ["inside", "outside"])
-def test_skip_adds_the_identity(skip):
-    mixed, variables, x = make("conv", skip=skip, hold_norm=False)
+def test_skip_adds_the_identity(skip, hold_norm):
+    mixed, variables, x = make("conv", skip=skip, hold_norm=hold_norm)
     logits = variables["mixture"]["logits"]
     z = mixed.constraint.weights(logits)
     if skip == "inside":
@@ -172,6 +177,16 @@ def test_skip_adds_the_identity(skip):
     assert list(found)[-1] == "skip"
     plain, layer, _ = eq.collapse(variables, model=mixed, inputs=x)
     np.testing.assert_allclose(layer.apply(plain, x), expected, atol=DOUBLE)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"strides": 2}, {"padding": "VALID"}, {"feature_group_count": 2}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_skip_of_a_layer_that_moves_or_splits(settings):
+    with pytest.raises(ValueError, match="a skip needs strides of 1, padding SAME or"):
+        eq.MixedGroupConv(2, 3, groups=SIX, skip="inside", **settings)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +227,7 @@ def test_bad_candidates(groups, error, message):
 
 def test_a_candidate_that_is_no_subgroup_of_the_layers_group():
     with pytest.raises(ValueError, match=r"\(D4\) is no subgroup.*C4, C2, C1"):
-        eq.GroupConv(2, 3, group=D4.subgroup("C4"), constraint=eq.Mixture((D4, SIX[0])))
+        eq.GroupConv(2, 3, group=D4.subgroup("C4"), constraint=eq.Mixture(SIX[:2]))
     with pytest.raises(ValueError, match="is no subgroup of the layer's group"):
         eq.GroupConv(2, 3, group=D4, constraint=eq.Mixture((eq.cyclic(4),)))
 
@@ -221,6 +236,11 @@ def test_a_candidate_that_is_no_subgroup_of_the_layers_group():
     ("settings", "message"),
     [
         ({"temperature": 0.0}, "temperature must be positive, got 0"),
+        (
+            {"prior": 11.0},
+            r"prior must be in \[0, 10\], ten times the temperature, got",
+        ),
+        ({"prior": -1.0}, "prior must be in"),
         ({"skip": "beside"}, "skip must be None, 'inside' or 'outside', got 'beside'"),
     ],
 )
@@ -229,6 +249,8 @@ def test_bad_settings(settings, message):
         eq.Mixture(SIX, **settings)
     with pytest.raises(TypeError, match="needs a Constraint"):
         eq.GroupConv(2, 3, group=D4, constraint="mixed")
+    with pytest.raises(ValueError, match="of LayerNorm are always Tied"):
+        eq.LayerNorm(group=D4, constraint=eq.Mixture(SIX))
 
 
 def test_logits_of_the_wrong_length():
@@ -236,7 +258,9 @@ def test_logits_of_the_wrong_length():
     wrong = {**variables, "mixture": {"logits": jnp.zeros(5)}}
     with pytest.raises(ValueError, match=r"logits has shape \(5,\), expected \(6,\)"):
         mixed.apply(wrong, x)
-    with pytest.raises(ValueError, match=r"shape \(5,\), expected \(6,\).*C1, C2, C4"):
+    with pytest.raises(
+        ValueError, match=r"shape \(5,\), expected \(6,\).*D4, C4, D2:i"
+    ):
         eq.mixtures(wrong, model=mixed, inputs=x)
     with pytest.raises(ValueError, match="no logits of layer the model itself"):
         eq.mixtures({}, model=mixed, inputs=x)
@@ -252,7 +276,7 @@ def test_a_checkpoint_with_other_candidates():
     target = mixed.clone(constraint=Tied())
     with pytest.raises(ValueError, match="source model has no variable params/"):
         eq.morph(others, source=mixed, target=target, inputs=x)
-    with pytest.raises(Exception, match="kernel_C1"):
+    with pytest.raises(flax.errors.ScopeParamNotFoundError, match="kernel_D4"):
         mixed.apply(others, x)
     del variables["mixture"]
     with pytest.raises(ValueError, match="lack mixture/logits"):

@@ -188,6 +188,26 @@ def test_the_penalty_is_the_logarithm_of_two_gaussians():
         assert PENALTIES not in variables
 
 
+def test_a_layer_that_is_called_twice_has_one_prior():
+    class Calls(nn.Module):
+        times: int
+
+        @nn.compact
+        def __call__(self, x):
+            layer = eq.GroupConv(2, 1, group=D4, constraint=ALL["residual"])
+            for _ in range(self.times):
+                x = layer(x)
+            return x
+
+    x = jnp.ones((1, 2, 2, 8, 2))
+    variables = Calls(1).init(jax.random.key(0), x)
+    penalties = [
+        jax.tree.leaves(Calls(times).apply(variables, x, mutable=[PENALTIES])[1])
+        for times in (1, 2)
+    ]
+    np.testing.assert_allclose(*penalties)
+
+
 def test_the_residual_pathway_starts_as_narrow_as_its_prior():
     prior = eq.ResidualPathway(tied_precision=1e-4, residual_precision=1e-2)
     module = eq.GroupConv(16, 3, group=D4, constraint=prior)

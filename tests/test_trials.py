@@ -72,7 +72,10 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     assert retrained["training_parameters"] == discretized["test_parameters"]
     assert set(discretized["changes"]) >= {"conv1", "conv2", "head"}
     assert list(result["distances"]) == ["conv1", "conv2", "head"]
-    assert all(row["C1"] == 0 for row in result["distances"].values())
+    for row in result["distances"].values():
+        assert list(row) == [group.name for group in eq.dihedral(4).subgroups]
+        assert row["C1"] == 0
+        assert 0 < row["C4"] < row["D4"] < 1
 
     class Killed(Exception):
         pass
@@ -102,7 +105,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
 @pytest.mark.parametrize(
     "extra",
     [
-        ["--mixture-digits", "held-out", "--lookahead", "0.01", "--no-retrain"],
+        ["--mixture", "random", "--lookahead", "0.01", "--no-retrain"],
         ["--skip", "inside", "--norms", "free", "--prior", "2", "--temperature", "2"],
     ],
     ids=lambda extra: extra[1],
@@ -110,6 +113,9 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
 def test_the_switches_of_the_search(folder, extra):
     differentiate.main([*TINY, "--epochs", "0.5", *extra, "--name", "run"])
     (record,) = read(folder / "runs/run/metrics.jsonl")
+    rows = json.loads((folder / "runs/run/result.json").read_text())["readings"]
+    retrained = "retrained" in {row["reading"] for row in rows}
+    assert retrained == ("--no-retrain" not in extra)
     last = record["mixtures"][-1]["weights"]
     if "--skip" in extra:
         assert "skip" in last["conv2"]
@@ -126,6 +132,7 @@ def test_half_of_the_digits_is_kept_for_the_mixture(folder):
         config = differentiate.Config(mixture_digits=where, **SMALL)
         trial = differentiate.prepare(config, dataset).trial
         seen[where] = [set(), set()]
+        assert trial.held_out == (where == "held-out")
         for pair in trial.batches(marked, 20, 10, [0, 0]):
             for mine, (_, labels) in zip(seen[where], pair, strict=True):
                 mine |= set(labels.tolist())
@@ -289,6 +296,38 @@ def test_the_paired_test_pairs_seeds():
         list(compare.summarize(rows, "c"))
 
 
+def test_settings_reach_the_layers():
+    dataset = digits.load("quarter")
+    config = differentiate.Config(
+        lookahead=0.2, norms="free", prior=1.0, temperature=2.0, skip="outside", **SMALL
+    )
+    trial = differentiate.prepare(config, dataset).trial
+    assert trial.search.lookahead == 0.2
+    first, second, head = trial.model.constraints
+    assert second.skip == "outside"
+    assert first.skip is head.skip is None
+    assert (first.hold_norm, first.prior, first.temperature) == (False, 1.0, 2.0)
+    kinds = {
+        "residual": eq.ResidualPathway(2e-5, 1e-3),
+        "relaxed": eq.RelaxedWeights(3),
+        "partial": eq.PartialGroup(),
+        "soft": eq.SoftProjection(0.5, learned=True),
+    }
+    for method, constraint in kinds.items():
+        config = baseline.Config(
+            method=method,
+            tied_precision=2e-5,
+            banks=3,
+            softness=0.5,
+            learned_softness=True,
+            **SMALL,
+        )
+        model = baseline.prepare(config, dataset).trial.model
+        assert model.constraints == (constraint,) * 3
+    paper = baseline.Config(method="residual", preset="paper", **SMALL)
+    assert paper.constraint == (eq.Tied(), eq.ResidualPathway())
+
+
 def test_one_trial_is_one_program_for_all_seeds():
     """Optimizers of equal settings are one object, so that nothing recompiles."""
     dataset = digits.load("quarter")
@@ -342,7 +381,16 @@ def test_one_trial_is_one_program_for_all_seeds():
         (differentiate.main, ["--temperature", "0"], "--temperature must be positive"),
         (differentiate.main, ["--resume", "--name", "no"], "there is no run 'no'"),
         (compare.main, ["--methods", "C3"], "--methods knows no 'C3', nearest: 'C"),
-        (compare.main, ["--reference", "best"], "--reference must be a method"),
+        (
+            compare.main,
+            ["--methods", "C4", "C1"],
+            "--reference 'D4' must be one of --methods, C4, C1",
+        ),
+        (
+            baseline.main,
+            ["--method", "partial", "--preset", "paper"],
+            "--method partial does nothing with --preset paper",
+        ),
         (compare.main, ["--seeds", "0"], "--seeds must be at least 1"),
     ],
 )
