@@ -1,9 +1,16 @@
-"""Double precision for laws, and runtime checks of all jaxtyping annotations."""
+"""Double precision for laws, and runtime checks of all jaxtyping annotations.
+
+Nearly all of the tests' time is compiling, so LLVM does not optimize here: half of the
+time. Commands and programs in processes of their own are compiled as users have them.
+"""
+
+import os
 
 import hypothesis
 import jax
 import jaxtyping
 
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 4)  # for meshes; all else uses the first
 jaxtyping.install_import_hook(

@@ -24,6 +24,9 @@ from experiments.data import digits
 ONE = ["--devices", "1"]
 ROOT = Path(__file__).parents[1]
 D4 = eq.dihedral(4)
+# Of commands in processes of their own: as users have it, but for where eqjax is.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+ENVIRONMENT["PYTHONPATH"] = str(ROOT)
 TINY = (
     "--generations 2 --population 2 --children 2 --features 1 1 --kernel-size 3 "
     "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05"
@@ -244,7 +247,7 @@ def start_processes(arguments, cwd):
                 *(*together, "--process", str(i)),
             ],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -257,9 +260,8 @@ def start_processes(arguments, cwd):
 def test_two_processes_give_the_results_of_one(tmp_path):
     """One of them is killed on the way; both start again and finish."""
     alone = [sys.executable, "-m", "experiments.evolve", *STEADY, "--name", "one"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
-        alone, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
+        alone, cwd=tmp_path, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL
     )
     first, second = start_processes(["--name", "two"], tmp_path)
     saved = tmp_path / "runs/two/checkpoint.msgpack"
@@ -296,11 +298,10 @@ def test_training_state_survives_the_checkpoint(folder):
 def test_sigkill_at_random_moments(tmp_path):
     """The real command, killed again and again, ends where an undisturbed one does."""
     command = [sys.executable, "-m", "experiments.evolve", *TINY, "--data", "quarter"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     start = functools.partial(
         subprocess.Popen,
         cwd=tmp_path,
-        env=environment,
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
     )
     begin = time.monotonic()

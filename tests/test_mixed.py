@@ -203,7 +203,7 @@ def test_a_skip_that_cannot_be(layer):
 
 def test_the_named_layers():
     assert eq.MixedGroupConv(2, 3, groups=SIX).group == D4
-    assert eq.MixedGroupConv(2, 3, groups=FOUR[:2]).group.name == "D2:i"
+    assert eq.MixedGroupConv(2, 3, groups=FOUR[1::2]).group.name == "D2:i"
     assert isinstance(eq.MixedLiftingConv(2, 3, groups=SIX), eq.LiftingConv)
     head = eq.MixedInvariantHead(2, groups=SIX, temperature=2.0, use_bias=False)
     assert isinstance(head, eq.InvariantHead)

@@ -1,5 +1,6 @@
 """What the README and the pages show is what happens."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,8 @@ def printed_by(page):
     """What the page's only program prints."""
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     # In a process of its own: the tests' double precision is not what users have.
-    return subprocess.check_output([sys.executable, "-c", code], text=True)
+    own = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.check_output([sys.executable, "-c", code], text=True, env=own)
 
 
 def test_the_twenty_lines_run():
@@ -26,6 +28,12 @@ def test_the_twenty_lines_run():
 
 def test_the_population_of_the_page_is_trained():
     assert printed_by(ROOT / "docs/populations.md") == "(1, 10)\n" * 3
+
+
+def test_the_mixtures_of_the_page_are_found():
+    printed = printed_by(ROOT / "docs/mixtures.md")
+    assert printed.count("'D1:j'") == 3
+    assert "anew" in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
