@@ -98,15 +98,10 @@ class Mixture(Constraint):
         return (*names, SKIP) if self.skip else names
 
     @property
-    def largest(self) -> Group:
-        """The candidate with the most elements, the first of them."""
-        return max(self.groups, key=lambda group: group.order)
-
-    @property
     def initial_logits(self) -> np.ndarray:
-        """(candidates,) zero for the largest group, -prior for the others."""
+        """(candidates,) zero for the first and largest group, -prior for the others."""
         logits = np.full(len(self.names), -self.prior, np.float32)
-        logits[self.groups.index(self.largest)] = 0
+        logits[0] = 0
         if self.skip == "outside":
             logits[-1] = 0
         return logits
@@ -152,7 +147,7 @@ class Mixture(Constraint):
     def extras(self, parts: Parts) -> dict[str, Extra]:
         """Return the logits, and the norms that kernels are held at."""
         found = {"logits": Extra(MIXTURE, jnp.asarray(self.initial_logits))}
-        if self.hold_norm and "kernel" in parts:
+        if self.hold_norm:
             norms = [jnp.sqrt(part.squared_norm) for part in parts["kernel"].values()]
             found["kernel_norms"] = Extra("initial_norms", jnp.stack(norms))
         return found
@@ -199,9 +194,6 @@ class Mixture(Constraint):
                 "without, or start anew"
             )
         z = self.weights(jnp.asarray(self.initial_logits)).astype(full.dtype)
-        finest = max(
-            range(len(ties)), key=lambda i: [*ties.values()][i].table.num_orbits
-        )
         parts = {suffix: kernels.collapse(full, tie) for suffix, tie in ties.items()}
         total = reduce(
             add,
@@ -210,9 +202,9 @@ class Mixture(Constraint):
                 for w, part, tie in zip(z, parts.values(), ties.values(), strict=True)
             ),
         )
-        suffix = list(ties)[finest]
-        missing = kernels.collapse(full - total, ties[suffix])
-        parts[suffix] = parts[suffix] + missing / z[finest]
+        *_, finest = ties  # the smallest group comes last
+        missing = kernels.collapse(full - total, ties[finest])
+        parts[finest] = parts[finest] + missing / z[-1]
         return parts
 
 
