@@ -13,6 +13,7 @@ convolutions, and over all layers; zero for equal weights.
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 from benchmarks.report import arguments, finish
 from experiments import differentiate
@@ -47,7 +48,7 @@ def main() -> None:
     options = arguments(__doc__)
     seeds, epochs = (1, 0.5) if options.quick else (5, 4.0)
     rows: dict[str, float] = {}
-    summary = {}
+    summary: dict[str, Any] = {}
     groups = named_groups(differentiate.Config().groups)
     for data, name in SYMMETRY.items():
         truth = AMBIENT.subgroup(name)
