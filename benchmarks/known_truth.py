@@ -7,7 +7,7 @@ the rows); turned by right angles, C4. For each, EquiNAS_D learns a mixture of C
 C4, D1, D2 and D4 in every layer, in the small setting and with five seeds. A candidate
 is present where the data has all of its elements, else absent. The figure is the mean
 weight of a present candidate minus that of an absent one, over the first half of the
-convolutions, and over all layers; zero for equal weights.
+convolutions, and in the last layer, the head; zero for equal weights.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def main() -> None:
     for data, name in SYMMETRY.items():
         truth = AMBIENT.subgroup(name)
         present = {group.name for group in groups if group <= truth}
-        early, everywhere = [], []
+        early, last = [], []
         for seed in range(seeds):
             weights = final_weights(data, seed, epochs)
             convs = [layer for layer in weights if layer.startswith("conv")]
             early.append(preference(weights, convs[: len(convs) // 2], present))
-            everywhere.append(preference(weights, list(weights), present))
+            last.append(preference(weights, [list(weights)[-1]], present))
             for layer, own in weights.items():
                 for candidate, z in own.items():
                     rows[f"{data}, seed {seed}: {layer}, {candidate}"] = z
@@ -67,7 +67,9 @@ def main() -> None:
             "early_mean": statistics.mean(early),
             "early_deviation": statistics.stdev(early) if early[1:] else 0.0,
             "early_seeds_that_prefer_present": sum(e > 0 for e in early),
-            "all_layers_mean": statistics.mean(everywhere),
+            "last_mean": statistics.mean(last),
+            "last_deviation": statistics.stdev(last) if last[1:] else 0.0,
+            "last_seeds_that_prefer_present": sum(e > 0 for e in last),
         }
     finish(options, rows, summary)
 

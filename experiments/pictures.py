@@ -72,9 +72,11 @@ def draw_trial(
 
 def _draw_errors(axes: Axes, records) -> None:
     steps = [record["step"] for record in records]
-    for kind, style in (("train", "o--"), ("validation", "o-")):
-        errors = [100 * record[f"{kind}_error"] for record in records]
-        axes.plot(steps, errors, style, label=kind)
+    for key, label, style in (
+        ("train_error", "training", "o--"),
+        ("validation_error", "validation", "o-"),
+    ):
+        axes.plot(steps, [100 * record[key] for record in records], style, label=label)
     axes.set(xlabel="step", ylabel="error (%)", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.legend()
