@@ -80,7 +80,7 @@ def collapse(
       model: an `EquivariantCNN`, a single layer, or any linen model with `rebuild`.
       inputs: as in `mixtures`.
       rebuild: a group for the path of every tied layer -> the plain model; by default
-        the model's own method `with_groups`.
+        the model's own method `with_groups`, which returns a `self.clone(...)`.
       **settings: as in `mixtures`.
 
     Returns:

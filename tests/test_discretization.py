@@ -151,7 +151,7 @@ class Deep(nn.Module):
         return blocks(self.constraint, self.group, name="blocks")(x, None)[0]
 
     def with_groups(self, groups):
-        return Deep(Tied(), groups["blocks", "conv"])
+        return self.clone(group=groups["blocks", "conv"], constraint=Tied())
 
 
 def test_mixed_layers_stacked_by_scan_keep_a_mixture_each():
