@@ -1,14 +1,18 @@
-# `make search` runs the main job, `make test` the tests, lint and type checks. Each
-# works from a bare checkout: it makes its own environment in .venv first.
+# `make search` runs the main job, `make test` the tests, lint and type checks, and
+# `make mnist` fetches the full MNIST into data/. Each works from a bare checkout: it
+# makes its own environment in .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: search test lint format clean
+.PHONY: search mnist test lint format clean
 
 search: .venv/experiments.done
 	$(BIN)/python -m experiments.evolve $(ARGS)
+
+mnist: .venv/experiments.done
+	$(BIN)/python -m experiments.data.fetch
 
 test: .venv/dev.done lint
 	$(BIN)/python -m pytest -n 2 $(ARGS)

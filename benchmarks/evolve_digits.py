@@ -31,9 +31,8 @@ def main() -> None:
     for seed in range(1 if options.quick else 5):
         begin = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            result = evolve(
-                dataclasses.replace(setting, seed=seed), Path(folder), console
-            )
+            config = dataclasses.replace(setting, seed=seed)
+            result = evolve(config, config.load(), Path(folder), console)
         seconds.append(time.perf_counter() - begin)
         if not result["front"]:
             raise RuntimeError(f"every member diverged with seed {seed}")

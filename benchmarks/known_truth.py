@@ -17,17 +17,16 @@ from typing import Any
 
 from benchmarks.report import arguments, finish
 from experiments import differentiate
-from experiments.data import digits
 from experiments.task import AMBIENT, named_groups
 from experiments.trial import fit, pieces
 
-SYMMETRY: dict[digits.Task, str] = {"upright": "C1", "flipped": "D1", "quarter": "C4"}
+SYMMETRY = {"upright": "C1", "flipped": "D1", "quarter": "C4"}
 
 
-def final_weights(data: digits.Task, seed: int, epochs: float):
+def final_weights(data: str, seed: int, epochs: float):
     """Return the weights at the end of a search, by layer and candidate."""
     config = differentiate.Config(data=data, seed=seed, epochs=epochs)
-    dataset = digits.load(config.data)
+    dataset = config.load()
     experiment = differentiate.prepare(config, dataset)
     lengths = pieces(experiment.steps, config.steps(1, dataset))
     *_, last = fit(experiment.trial, dataset, config.inputs(dataset), [seed], lengths)

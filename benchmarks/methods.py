@@ -10,16 +10,18 @@ depend on the seeds alone, the seconds on what else the machine does.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
 from experiments import runs
-from experiments.compare import Config, collect, print_table, summarize
-from experiments.data import digits
+from experiments.collect import collect
+from experiments.compare import Config
+from experiments.summarize import print_table, summarize
 
-TASKS: tuple[digits.Task, ...] = ("rotated", "upright")
+TASKS = ("rotated", "upright")
 
 
 def main() -> None:
@@ -38,10 +40,10 @@ def main() -> None:
             resume = (runs.ROOT / name / runs.CONFIG).exists()
             config = Config(data=data, name=name, resume=resume)
             folder = runs.open_run(config, name)
-        found = collect(config, folder, console)
+        found = collect(config.pieces(), folder, console)
         lines = list(summarize(found, config.reference))
-        print_table(console, lines, config.reference)
-        summary[data] = lines
+        print_table(console, data, lines)
+        summary[data] = [dataclasses.asdict(line) for line in lines]
         for row in found:
             key = f"{data}, {row['method']}, {row['reading']}, seed {row['seed']}"
             rows[f"{key}: test error (%)"] = 100 * row["test_error"]

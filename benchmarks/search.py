@@ -25,7 +25,6 @@ from eqjax.analysis import count_compilations
 from eqjax.convolution import prefer
 from eqjax.evolution import Proposal
 from eqjax.training import TrainState
-from experiments.data import digits
 from experiments.evolve import Config, first_architecture, make_search
 from experiments.runs import Checkpoint
 from experiments.search import Search, row
@@ -83,7 +82,7 @@ def main() -> None:
         config = dataclasses.replace(
             config, generations=3, population=2, first_epochs=0.1, epochs=0.1
         )
-    data = digits.load(config.data)
+    data = config.load()
     ours = make_search(config, data)
     fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(Search)}
     seconds, compilations, children = run(ours, config)

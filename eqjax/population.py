@@ -162,7 +162,7 @@ class Population:
     def evaluate(
         self,
         stack: TrainState,
-        x: np.ndarray,
+        x: Any,
         y: np.ndarray,
         batch_size: int | None = None,
     ) -> Metrics:
@@ -170,7 +170,7 @@ class Population:
 
         Args:
           stack: of members.
-          x: inputs.
+          x: array (samples, ...), or anything of that length whose slices are arrays.
           y: class numbers.
           batch_size: four training batches if None.
         """

@@ -187,7 +187,7 @@ def _evaluate_batch(variables, x, y, *, model: nn.Module) -> Metrics:
 
 def evaluate(
     variables: Mapping[str, Any],
-    x: Float[np.ndarray | Array, "samples ..."],
+    x: Any,
     y: Int[np.ndarray | Array, " labels"],
     *,
     model: nn.Module,
@@ -196,6 +196,13 @@ def evaluate(
     """Return the metrics of a model in evaluation mode over all samples.
 
     The last batch may be smaller; every sample weighs the same.
+
+    Args:
+      variables: of the model.
+      x: array (samples, ...), or anything of that length whose slices are arrays.
+      y: class numbers.
+      model: called as model(x).
+      batch_size: samples at once.
     """
     samples = len(y)
     if samples == 0 or len(x) != samples:

@@ -6,16 +6,18 @@ python -m experiments.baseline [--method static] [--groups C4] [--data rotated] 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rich.console import Console
 
 import eqjax as eq
 from experiments import command
 from experiments.command import Experiment
-from experiments.data import digits
+from experiments.data.splits import Dataset
 from experiments.task import AMBIENT, Task, named_groups
-from experiments.trial import Trial, reading
+from experiments.trial import State, Trial, reading
 
 Method = Literal[
     "static", "random", "residual", "relaxed", "partial", "soft", "augmented"
@@ -28,14 +30,17 @@ class Config(Task):
 
     method: Method = "static"
     """Tied to groups; to groups drawn at random (control); with a residual pathway;
-    relaxed weights; a partial group; softly projected; or plain on augmented digits."""
+    relaxed weights; a partial group; softly projected; or plain on augmented images."""
     groups: tuple[str, ...] = ("D4",)
     """One group for all layers or one for each. Of a random network, those to draw
-    from; of a plain one, the group that augments the digits."""
+    from; of a plain one, the group that augments the images."""
     relaxed_from: str | None = None
-    """Larger group that the untrained weights of a static network start with."""
+    """Larger group that a static network starts with."""
+    relaxed_after: float = 0.0
+    """Passes over the training images with the larger group, of all --epochs; 0 relaxes
+    the untrained weights."""
     epochs: float = 4.0
-    """Passes over the training digits."""
+    """Passes over the training images."""
     tied_precision: float = 1e-5
     """Of residual: inverse prior variance of the tied pathway, over the samples."""
     residual_precision: float = 1e-3
@@ -60,6 +65,10 @@ class Config(Task):
             )
         if self.relaxed_from is not None and self.method != "static":
             raise ValueError("--relaxed-from goes with --method static alone")
+        if not 0 <= self.relaxed_after < self.epochs:
+            raise ValueError("--relaxed-after must be at least 0 and below --epochs")
+        if self.relaxed_after and self.relaxed_from is None:
+            raise ValueError("--relaxed-after needs --relaxed-from")
 
     @property
     def constraint(self) -> eq.Constraint | tuple[eq.Constraint, ...]:
@@ -94,27 +103,59 @@ class Config(Task):
         return eq.Architecture.parse(AMBIENT, names)
 
 
-def prepare(config: Config, dataset: digits.Dataset) -> Experiment:
+def prepare(config: Config, dataset: Dataset) -> Experiment:
     """Return the network of a configuration, how it is trained and what is reported."""
     steps = config.steps(config.epochs, dataset)
     model = config.model(config.architecture, config.constraint)
-    start = augment = None
-    if config.relaxed_from is not None:
-        larger = AMBIENT.subgroup(config.relaxed_from)
-        for group in model.architecture.groups:
-            if not group <= larger:
-                raise ValueError(
-                    f"--relaxed-from {larger.name} does not contain {group.name}"
-                )
-        start = config.model(eq.Architecture.uniform(larger, config.layers))
+    augment = None
     if config.method == "augmented":
         augment = AMBIENT.subgroup(config.groups[0])
-    optimizer = config.annealing_optimizer([steps])
 
-    def read(variables: Any, dataset: digits.Dataset) -> list[dict[str, Any]]:
+    def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
         return [reading("as trained", model, variables, dataset, steps)]
 
-    return Experiment(config, Trial(model, optimizer, start, augment), steps, read)
+    if config.relaxed_from is None:
+        trial = Trial(model, config.weight_optimizer(steps), augment=augment)
+        return Experiment(config, trial, steps, read)
+    return relaxed(config, model, read, dataset)
+
+
+def relaxed(config: Config, model: eq.EquivariantCNN, read, dataset) -> Experiment:
+    """Return the training of a network that starts with a larger group."""
+    larger = AMBIENT.subgroup(str(config.relaxed_from))
+    for group in model.architecture.groups:
+        if not group <= larger:
+            raise ValueError(
+                f"--relaxed-from {larger.name} does not contain {group.name}"
+            )
+    source = config.model(eq.Architecture.uniform(larger, config.layers))
+    steps = config.steps(config.epochs, dataset)
+    inputs = config.inputs(dataset)
+    if not config.relaxed_after:
+        optimizer = config.weight_optimizer(steps)
+        before, trial = Trial(source, optimizer), Trial(model, optimizer)
+
+        def begin() -> State:
+            return trial.relax(before.init(config.seed, inputs), source, inputs)
+
+        return Experiment(config, trial, steps, read, begin)
+    first = config.steps(config.relaxed_after, dataset)
+    optimizer = config.weight_optimizer(first, steps - first)
+    before, trial = Trial(source, optimizer), Trial(model, optimizer)
+
+    def follow(state: State) -> Experiment:
+        def begin() -> State:
+            return trial.relax(state, source, inputs)
+
+        return Experiment(config, trial, steps - first, read, begin, name="relaxed")
+
+    return Experiment(config, before, first, lambda *_: [], follow=follow)
+
+
+def run(config: Config, folder: Path, console: Console) -> list[dict[str, Any]]:
+    """Train, or go on training, in a folder; return the rows of the report."""
+    dataset = config.load()
+    return command.run(prepare(config, dataset), dataset, folder, console)
 
 
 def main(arguments: list[str] | None = None) -> None:

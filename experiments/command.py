@@ -1,27 +1,30 @@
-"""The command line of experiments that train a single network."""
+"""Experiments that train a single network, or one after another, in a folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import tyro
 from rich.console import Console
 
 import eqjax as eq
 from experiments import runs
-from experiments.data import digits
+from experiments.data.splits import Dataset
 from experiments.display import print_readings, say_what_is_exact, step_progress
 from experiments.pictures import draw_trial
 from experiments.task import Task
 from experiments.trial import (
+    State,
     Trial,
     fit,
     ledger,
@@ -33,6 +36,7 @@ from experiments.trial import (
     weights_of,
 )
 
+POINTS = 25  # of the mixtures' trajectory in the report
 Kind = TypeVar("Kind", bound=Task)
 
 
@@ -45,93 +49,81 @@ class Experiment:
       trial: what it describes.
       steps: of the training.
       read: variables, data -> rows of the report.
+      begin: the state to start from; that of an untrained network if None.
+      follow: the trained state -> what is trained next, if anything.
+      name: of its folder, where it follows another.
     """
 
     config: Task
     trial: Trial
     steps: int
-    read: Callable[[Any, digits.Dataset], list[dict[str, Any]]]
+    read: Callable[[Any, Dataset], list[dict[str, Any]]]
+    begin: Callable[[], State] | None = None
+    follow: Callable[[State], Experiment] | None = None
+    name: str = ""
 
 
-def train(
-    experiments: Sequence[Experiment], dataset: digits.Dataset
-) -> list[list[dict[str, Any]]]:
-    """Train networks that differ in their seeds alone, together under `vmap`.
-
-    Returns:
-      The rows of each.
-    """
-    first = experiments[0]
-    inputs = first.config.inputs(dataset)
-    lengths = pieces(first.steps, first.config.steps(1, dataset))
-    seeds = [experiment.config.seed for experiment in experiments]
-    *_, last = fit(first.trial, dataset, inputs, seeds, lengths)
-    return [
-        experiment.read(weights_of(member(last.stack, i)).variables, dataset)
-        for i, experiment in enumerate(experiments)
-    ]
-
-
-def retrain(
+def retraining(
     config: Task,
     model: eq.EquivariantCNN,
     optimizer: optax.GradientTransformation,
     steps: int,
-    dataset: digits.Dataset,
-) -> dict[str, Any]:
-    """Train a network that a search found from scratch; return its row."""
+) -> Experiment:
+    """Return the training from scratch of a network that a search found."""
 
-    def read(variables: Any, dataset: digits.Dataset) -> list[dict[str, Any]]:
+    def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
         return [reading("retrained", model, variables, dataset, steps)]
 
-    experiment = Experiment(config, Trial(model, optimizer), steps, read)
-    ((row,),) = train([experiment], dataset)
-    return row
+    return Experiment(config, Trial(model, optimizer), steps, read, name="retrained")
 
 
-def main(
-    kind: type[Kind],
-    name: str,
-    prepare: Callable[[Kind, digits.Dataset], Experiment],
-    arguments: list[str] | None,
-) -> None:
-    """Run an experiment from the command line."""
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    try:
-        config = tyro.cli(kind, args=arguments, description=kind.__doc__)
-        if not config.resume:
-            prepare(config, digits.load(config.data))  # errors leave no folder behind
-        folder = runs.open_run(config, f"{name}-{config.data}-{config.seed}")
-        config = runs.saved_config(folder, kind)
-        experiment = prepare(config, digits.load(config.data))
-    except (ValueError, FileNotFoundError) as error:
-        console.print(f"error: {error}", markup=False)
-        raise SystemExit(2) from None
-    console.print(f"writing to {folder}")
-    say_what_is_exact(console, experiment.trial.model)
-    try:
-        rows = run(experiment, folder, console)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: --name {folder.name} --resume")
-        raise SystemExit(130) from None
-    print_readings(console, rows)
-    console.print(f"picture: {folder / 'trial.png'}")
+def run(
+    experiment: Experiment, dataset: Dataset, folder: Path, console: Console
+) -> list[dict[str, Any]]:
+    """Train, or go on training, the network of a folder, and all that follow it.
+
+    Returns:
+      The rows of the report. Those of a network that were written before are read
+      again: the test images are looked at once.
+    """
+    folder.mkdir(exist_ok=True)
+    result = folder / "result.json"
+    state, records = _train(experiment, dataset, folder, console)
+    if not result.exists():
+        variables = weights_of(state).variables
+        distances = ledger(
+            variables, experiment.trial.model, experiment.config.inputs(dataset)
+        )
+        draw_trial(folder / "trial.png", records, distances)
+        rows = experiment.read(variables, dataset)
+        points = [point for record in records for point in record["mixtures"]]
+        if points[-1]["weights"]:
+            rows[0]["mixtures"] = [points[i] for i in _spread(len(points))]
+        runs.write_json(result, {"readings": rows, "distances": distances})
+    rows = json.loads(result.read_text())["readings"]
+    if experiment.follow is not None:
+        after = experiment.follow(state)
+        rows += run(after, dataset, folder / after.name, console)
+    return rows
 
 
-def run(experiment: Experiment, folder: Path, console: Console) -> list[dict[str, Any]]:
-    """Train, or go on training, the network of a folder; return the report's rows."""
+def _train(
+    experiment: Experiment, dataset: Dataset, folder: Path, console: Console
+) -> tuple[State, list[dict[str, Any]]]:
+    """Return the trained state, and the records of all pieces."""
     config, trial = experiment.config, experiment.trial
-    dataset = digits.load(config.data)
     inputs = config.inputs(dataset)
     lengths = pieces(experiment.steps, config.steps(1, dataset))
     saved, metrics = folder / "checkpoint.msgpack", folder / "metrics.jsonl"
-    stack = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf)[None], trial.init(config.seed, inputs)
-    )
-    done = 0
+    timing = folder / "timing.jsonl"
+    done, stack = 0, None
     if saved.exists():
-        done, stack = unpack(saved.read_bytes(), stack)
+        template = jax.eval_shape(lambda: _stacked(trial.init(config.seed, inputs)))
+        done, stack = unpack(saved.read_bytes(), template)
+    elif experiment.begin is not None:
+        stack = _stacked(experiment.begin())
     records = runs.read_lines(metrics, before=done)
+    runs.read_lines(timing, before=done)
     begin = time.perf_counter()
     with step_progress(console) as progress:
         bar = progress.add_task("training", total=experiment.steps)
@@ -139,20 +131,55 @@ def run(experiment: Experiment, folder: Path, console: Console) -> list[dict[str
         for piece in fit(trial, dataset, inputs, [config.seed], lengths, stack, done):
             stack, (record,) = piece
             done += 1
+            seconds = time.perf_counter() - begin
+            begin += seconds
             runs.append_line(metrics, record)
+            runs.append_line(timing, {"step": record["step"], "seconds": seconds})
             runs.write_atomically(saved, pack(done, stack))
             records.append(record)
             progress.update(bar, completed=record["step"])
             console.print(
                 f"step {record['step']}/{experiment.steps}: training error "
                 f"{100 * record['train_error']:.2f} %, validation error "
-                f"{100 * record['validation_error']:.2f} % "
-                f"({time.perf_counter() - begin:.0f} s)"
+                f"{100 * record['validation_error']:.2f} % ({seconds:.0f} s)"
             )
-    variables = weights_of(member(stack, 0)).variables
-    rows = experiment.read(variables, dataset)
-    distances = ledger(variables, trial.model, inputs)
-    result = {"readings": rows, "distances": distances}
-    runs.write_json(folder / "result.json", result)
-    draw_trial(folder / "trial.png", records, distances)
-    return rows
+    return member(stack, 0), records
+
+
+def _spread(count: int) -> list[int]:
+    """Return at most POINTS numbers below a count, the first and last among them."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, POINTS)})
+
+
+def _stacked(state: State) -> State:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
+
+
+def main(
+    kind: type[Kind],
+    name: str,
+    prepare: Callable[[Kind, Dataset], Experiment],
+    arguments: list[str] | None,
+) -> None:
+    """Run an experiment from the command line."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    try:
+        config = tyro.cli(kind, args=arguments, description=kind.__doc__)
+        if not config.resume:
+            prepare(config, config.load())  # errors leave no folder behind
+        folder = runs.open_run(config, f"{name}-{config.label}")
+        config = runs.saved_config(folder, kind)
+        dataset = config.load()
+        experiment = prepare(config, dataset)
+    except (ValueError, FileNotFoundError) as error:
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+    console.print(f"writing to {folder}")
+    say_what_is_exact(console, experiment.trial.model, dataset.image_shape[:2])
+    try:
+        rows = run(experiment, dataset, folder, console)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; go on with: --name {folder.name} --resume")
+        raise SystemExit(130) from None
+    print_readings(console, rows)
+    console.print(f"picture: {folder / 'trial.png'}")

@@ -6,17 +6,19 @@ python -m experiments.differentiate [--data rotated] [--groups D4 C4 C1] ...
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal
 
 import optax
+from rich.console import Console
 
 import eqjax as eq
 from eqjax.training import count_parameters
 from experiments import command
-from experiments.command import Experiment, retrain
-from experiments.data import digits
+from experiments.command import Experiment, retraining
+from experiments.data.splits import Dataset
 from experiments.task import Task, named_groups, optimizer
-from experiments.trial import Trial, reading
+from experiments.trial import State, Trial, reading, weights_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +28,13 @@ class Config(Task):
     groups: tuple[str, ...] = ("D4", "C4", "D2", "C2", "D1", "C1")
     """Candidates of every layer, subgroups of D4."""
     epochs: float = 4.0
-    """Passes over the training digits."""
+    """Passes over the training images."""
     mixture: Literal["learned", "random"] = "learned"
     """Descend on the logits, or move them at random (control)."""
     mixture_rate: float = 0.05
     """Learning rate of the logits, by Adam; 0.01 in the authors' longer runs."""
-    mixture_digits: Literal["training", "held-out"] = "training"
-    """Logits descend on all training digits, as the weights do, or on half of them that
+    mixture_images: Literal["training", "held-out"] = "training"
+    """Logits descend on all training images, as the weights do, or on half of them that
     the weights never see."""
     lookahead: float = 0.0
     """Second order: size of the weight step that the logits look ahead; 0 for first."""
@@ -71,14 +73,15 @@ class Config(Task):
         return tuple(found)
 
 
-def prepare(config: Config, dataset: digits.Dataset) -> Experiment:
+def prepare(config: Config, dataset: Dataset) -> Experiment:
     """Return the network of a configuration, how it is trained and what is reported."""
     steps = config.steps(config.epochs, dataset)
     largest = named_groups(config.groups)[0]
     model = config.model(
         eq.Architecture.uniform(largest, config.layers), config.constraints
     )
-    weight_optimizer = config.annealing_optimizer([steps])
+    weight_optimizer = config.weight_optimizer(steps)
+    inputs = config.inputs(dataset)
     mixture_optimizer = optimizer("adam", config.mixture_rate)
     if config.mixture == "random":
         draws = eq.random_gradients(config.seed)
@@ -88,11 +91,10 @@ def prepare(config: Config, dataset: digits.Dataset) -> Experiment:
         weight_optimizer,
         mixture_optimizer=mixture_optimizer,
         lookahead=config.lookahead,
-        held_out=config.mixture_digits == "held-out",
+        held_out=config.mixture_images == "held-out",
     )
 
-    def read(variables: Any, dataset: digits.Dataset) -> list[dict[str, Any]]:
-        inputs = config.inputs(dataset)
+    def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
         count = count_parameters(variables["params"])
         rows = [reading("mixed", model, variables, dataset, steps, count)]
         for name, simplify in (
@@ -106,11 +108,21 @@ def prepare(config: Config, dataset: digits.Dataset) -> Experiment:
                 for change in report.layers
             }
             rows.append(row)
-        if config.retrain:
-            rows.append(retrain(config, target, weight_optimizer, steps, dataset))
         return rows
 
-    return Experiment(config, trial, steps, read)
+    def follow(state: State) -> Experiment:
+        variables = weights_of(state).variables
+        _, found, _ = eq.discretize(variables, model=model, inputs=inputs)
+        return retraining(config, found, weight_optimizer, steps)
+
+    kept = follow if config.retrain else None
+    return Experiment(config, trial, steps, read, follow=kept)
+
+
+def run(config: Config, folder: Path, console: Console) -> list[dict[str, Any]]:
+    """Search, or go on with it, in a folder; return the rows of the report."""
+    dataset = config.load()
+    return command.run(prepare(config, dataset), dataset, folder, console)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,10 +19,12 @@ import eqjax as eq
 from experiments.runs import Checkpoint
 
 
-def say_what_is_exact(console: Console, model: eq.EquivariantCNN) -> None:
+def say_what_is_exact(
+    console: Console, model: eq.EquivariantCNN, space: tuple[int, ...]
+) -> None:
     """Warn where a network cannot have the symmetry that its groups promise."""
     groups = model.architecture.groups
-    kept = model.clone(constraint=eq.Tied()).symmetry((28, 28))
+    kept = model.clone(constraint=eq.Tied()).symmetry(space)
     if kept != groups[0].meet(*groups[1:]):
         console.print(
             f"note: this network is not exact: whatever its layers' groups, its logits "

@@ -1,4 +1,4 @@
-"""Evolve which symmetry each layer of a network has, on handwritten digits.
+"""Evolve which symmetry each layer of a network has.
 
 python -m experiments.evolve [--data rotated] [--groups D4 C4 C1] ...
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,9 +22,8 @@ import eqjax as eq
 from eqjax.capacity import choose_strategy
 from eqjax.evolution import SELECTIONS, Evolution, pareto_front
 from eqjax.population import Population
-from experiments import runs
-from experiments.command import retrain
-from experiments.data import digits
+from experiments import command, runs
+from experiments.data.splits import Dataset
 from experiments.display import (
     child_progress,
     print_front,
@@ -40,7 +40,7 @@ from experiments.task import AMBIENT, Task, named_groups
 
 @dataclasses.dataclass(frozen=True)
 class Config(Task):
-    """Evolve which symmetry each layer of a network has, on handwritten digits."""
+    """Evolve which symmetry each layer of a network has."""
 
     groups: tuple[str, ...] = ("D4", "C4", "D2", "C2", "D1", "C1")
     """Subgroups of D4 that layers may have; the search starts from the largest."""
@@ -52,12 +52,10 @@ class Config(Task):
     """Children per member and generation, the unchanged copy among them."""
     selection: Literal["pareto", "two_fronts", "unique", "top", "random"] = "pareto"
     """Which children survive; random is the control."""
-    schedule: Literal["restart", "constant"] = "restart"
-    """Anneal the rate within every generation, or keep it."""
     first_epochs: float = 2.0
-    """Passes over the training digits before the first generation."""
+    """Passes over the training images before the first generation."""
     epochs: float = 0.5
-    """Passes over the training digits per child."""
+    """Passes over the training images per child."""
     retrain: bool = False
     """Control: train the best architecture from scratch, for as many steps."""
 
@@ -69,7 +67,7 @@ class Config(Task):
         if self.generations < 0:
             raise ValueError("--generations must be at least 0")
 
-    def lengths(self, dataset: digits.Dataset) -> list[int]:
+    def lengths(self, dataset: Dataset) -> list[int]:
         """Return the training steps of a member in every generation."""
         later = [self.steps(self.epochs, dataset)] * self.generations
         return [self.steps(self.first_epochs, dataset), *later]
@@ -77,15 +75,14 @@ class Config(Task):
 
 def make_search(
     config: Config,
-    dataset: digits.Dataset,
+    dataset: Dataset,
     devices: Sequence[jax.Device] | None = None,
     data_devices: int = 1,
 ) -> Search:
     """Return the search that a configuration describes, on these devices."""
     lengths = config.lengths(dataset)
-    restarts = lengths if config.schedule == "restart" else []
     model = config.model(first_architecture(config))
-    optimizer = config.annealing_optimizer(restarts)
+    optimizer = config.weight_optimizer(*lengths)
     inputs = config.inputs(dataset)
     strategy = choose_strategy(
         model,
@@ -118,20 +115,26 @@ def first_architecture(config: Config) -> eq.Architecture:
 
 def evolve(
     config: Config,
+    dataset: Dataset,
     folder: Path,
     console: Console,
     devices: Sequence[jax.Device] | None = None,
     data_devices: int = 1,
 ) -> dict[str, Any]:
     """Run, or go on with, the search of a folder and return its result."""
-    search = make_search(config, digits.load(config.data), devices, data_devices)
+    result = folder / "result.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    search = make_search(config, dataset, devices, data_devices)
     console.print(f"training {search.population.strategy}")
     saved, metrics = folder / "checkpoint.msgpack", folder / "metrics.jsonl"
+    timing = folder / "timing.jsonl"
     if saved.exists():
         point = runs.load_checkpoint(saved, AMBIENT, search.template)
     else:
         point = search.start(first_architecture(config))
     records = runs.read_lines(metrics, before=point.state.generation)
+    runs.read_lines(timing, before=point.state.generation)
     with child_progress(console) as progress:
         bar = progress.add_task("", total=None)
         while point.state.generation <= config.generations:
@@ -142,39 +145,73 @@ def evolve(
                 progress.update(bar, completed=done, total=total, description=label)
 
             point, record = search.generation(point, show)
+            seconds = time.perf_counter() - begin
             runs.append_line(metrics, record)
+            runs.append_line(
+                timing, {"generation": record["generation"], "seconds": seconds}
+            )
             runs.save_checkpoint(saved, point)
             records.append(record)
-            seconds = time.perf_counter() - begin
-            runs.append_line(
-                folder / "timing.jsonl",
-                {"generation": record["generation"], "seconds": round(seconds, 2)},
-            )
             console.print(f"{label}: {summary(point, record)} ({seconds:.0f} s)")
     front = test_front(search, point)
-    result = {"front": front, "diverged": point.state.diverged}
-    if config.retrain and front:
-        best = min(front, key=lambda member: member["validation_error"])
-        result["retrained"] = retrain_best(config, best, search.data)
-    runs.write_json(folder / "result.json", result)
     layers = [f"layer {i + 1}" for i in range(len(config.features))]
     names = [*layers, "head"] if config.preset == "exact" else layers
     draw_search(folder / "search.png", records, front, names)
-    return result
-
-
-def retrain_best(
-    config: Config, best: dict[str, Any], dataset: digits.Dataset
-) -> dict[str, Any]:
-    """Train a member's architecture from scratch, for the steps that led to it."""
     steps = sum(config.lengths(dataset))
-    optimizer = config.annealing_optimizer([steps])
-    architecture = eq.Architecture.parse(AMBIENT, best["groups"])
-    return retrain(config, config.model(architecture), optimizer, steps, dataset)
+    found = {
+        "front": front,
+        "diverged": point.state.diverged,
+        "readings": [best_of(front, steps)] if front else [],
+    }
+    runs.write_json(result, found)
+    return found
+
+
+def best_of(front: Sequence[dict[str, Any]], steps: int) -> dict[str, Any]:
+    """Return the member with the least validation error as a row of the report."""
+    best = min(front, key=lambda member: member["validation_error"])
+    return {
+        "reading": "best of front",
+        "groups": best["groups"],
+        "validation_error": best["validation_error"],
+        "test_error": best["test_error"],
+        "training_parameters": best["parameters"],
+        "test_parameters": best["parameters"],
+        "steps": steps,
+    }
+
+
+def retrain(
+    config: Config, result: dict[str, Any], folder: Path, console: Console
+) -> list[dict[str, Any]]:
+    """Train the best architecture from scratch, for the steps that led to it."""
+    if not (config.retrain and result["readings"]):
+        return []
+    dataset = config.load()
+    (best,) = result["readings"]
+    experiment = command.retraining(
+        config,
+        config.model(eq.Architecture.parse(AMBIENT, best["groups"])),
+        config.weight_optimizer(best["steps"]),
+        best["steps"],
+    )
+    return command.run(experiment, dataset, folder / experiment.name, console)
+
+
+def run(config: Config, folder: Path, console: Console) -> list[dict[str, Any]]:
+    """Search, or go on with it, in a folder; return the rows of the report.
+
+    Raises:
+      RuntimeError: every member diverged.
+    """
+    result = evolve(config, config.load(), folder, console, jax.devices()[:1])
+    if not result["front"]:
+        raise RuntimeError(f"every member of {folder} diverged")
+    return result["readings"] + retrain(config, result, folder, console)
 
 
 def test_front(search: Search, point: Checkpoint) -> list[dict[str, Any]]:
-    """Evaluate the Pareto front of the last population once on the test digits."""
+    """Evaluate the Pareto front of the last population once on the test images."""
     state = point.state
     front = pareto_front(state.scores)
     measured = search.evaluate(point, front, search.data.test)
@@ -192,7 +229,7 @@ def test_front(search: Search, point: Checkpoint) -> list[dict[str, Any]]:
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes)
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Evolve which symmetry each layer of a network has, on handwritten digits."""
+    """Evolve which symmetry each layer of a network has."""
 
     config: Config
     hosts: Hosts
@@ -206,9 +243,12 @@ def main(arguments: list[str] | None = None) -> None:
         config, hosts = options.config, options.hosts
         devices = hosts.connect(config.batch_size)
         named_groups(config.groups)
-        default = f"evolve-{config.data}-{config.seed}"
+        if not config.resume:
+            config.inputs(config.load())  # errors leave no folder behind
+        default = f"evolve-{config.label}"
         folder = hosts.mirror(functools.partial(runs.open_run, config, default))
         config = runs.saved_config(folder, Config)
+        dataset = config.load()
     except (ValueError, FileNotFoundError) as error:
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
@@ -216,9 +256,11 @@ def main(arguments: list[str] | None = None) -> None:
         hosts.leave(f"process {hosts.process} failed, or lost the others: {error}")
     console.quiet = hosts.process > 0
     console.print(f"writing to {folder}")
-    say_what_is_exact(console, config.model(first_architecture(config)))
+    model = config.model(first_architecture(config))
+    say_what_is_exact(console, model, dataset.image_shape[:2])
     try:
-        result = evolve(config, folder, console, devices, hosts.data_devices)
+        result = evolve(config, dataset, folder, console, devices, hosts.data_devices)
+        retrained = retrain(config, result, folder, console)
     except KeyboardInterrupt:
         console.print(f"interrupted; go on with: --name {config.name} --resume")
         raise SystemExit(130) from None
@@ -230,8 +272,8 @@ def main(arguments: list[str] | None = None) -> None:
             f"start all of them again with --name {config.name} --resume"
         )
     print_front(console, result["front"])
-    if "retrained" in result:
-        print_readings(console, [result["retrained"]])
+    if retrained:
+        print_readings(console, retrained)
     console.print(f"picture: {folder / 'search.png'}")
 
 

@@ -1,11 +1,11 @@
-"""Pictures of searches and of trained networks."""
+"""Pictures of searches, of trained networks, and of many of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +15,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 import eqjax as eq
+
+if TYPE_CHECKING:
+    from experiments.summarize import Line
+
+MARKERS = "os^vD"
 
 
 def draw_search(
@@ -67,6 +72,69 @@ def draw_trial(
         _draw_mixtures(dict(zip(layers, rows, strict=True)), points)
         parts[1].suptitle("weight of every candidate per layer", fontsize="medium")
     _draw_distances(parts[-1].subplots(), distances)
+    figure.savefig(path, dpi=130)
+
+
+def draw_comparison(path: Path, title: str, lines: Sequence[Line]) -> None:
+    """Draw the test errors of all methods, and against their parameters.
+
+    Args:
+      path: of the picture.
+      title: the experiment.
+      lines: of its table.
+    """
+    height = 1.6 + 0.32 * max(len(lines), 8)
+    figure = Figure(figsize=(12, height), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    errors = [list(line.errors.values()) for line in lines]
+    names = [line.method for line in lines]
+    left.boxplot(errors, orientation="horizontal", tick_labels=names, showfliers=False)
+    colors = mpl.color_sequences["tab20"]
+    for i, (line, own) in enumerate(zip(lines, errors, strict=True)):
+        style = {"color": colors[i % len(colors)], "marker": MARKERS[i // len(colors)]}
+        left.scatter(own, [i + 1] * len(own), s=14, zorder=3, **style)
+        right.scatter(
+            [line.test_parameters] * len(own), own, s=22, label=line.method, **style
+        )
+    left.invert_yaxis()
+    left.set(xlabel="test error (%)", xlim=(0, None))
+    right.set(xlabel="parameters at test", ylabel="test error (%)", xscale="log")
+    right.set_ylim(0, None)
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=130)
+
+
+def draw_mixtures(
+    path: Path, title: str, trajectories: Sequence[Sequence[dict[str, Any]]]
+) -> None:
+    """Draw the weight of every candidate per layer over the steps, mean over seeds.
+
+    Args:
+      path: of the picture.
+      title: the experiment.
+      trajectories: one per seed: the weights of every layer at the same steps.
+    """
+    points = [
+        {
+            "step": together[0]["step"],
+            "weights": {
+                layer: {
+                    name: float(np.mean([p["weights"][layer][name] for p in together]))
+                    for name in weights
+                }
+                for layer, weights in together[0]["weights"].items()
+            },
+        }
+        for together in zip(*trajectories, strict=True)
+    ]
+    layers = list(points[-1]["weights"])
+    height = 1.4 + 0.75 * max(len(layers), 4)
+    figure = Figure(figsize=(6, height), layout="constrained")
+    rows = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
+    _draw_mixtures(dict(zip(layers, rows, strict=True)), points)
+    seeds = len(trajectories)
+    figure.suptitle(f"{title}, mean over {seeds} seeds", fontsize="medium")
     figure.savefig(path, dpi=130)
 
 

@@ -70,8 +70,9 @@ def open_run(config: Task, default: str) -> Path:
     """
     if not config.resume:
         folder = new_folder(config.name, default)
-        saved = {**dataclasses.asdict(config), "name": folder.name, "resume": False}
-        write_json(folder / CONFIG, {"config": saved, "environment": environment()})
+        _write_config(
+            folder, dataclasses.replace(config, name=folder.name, resume=False)
+        )
         return folder
     folder = named_folder(str(config.name))
     if not (folder / CONFIG).exists():
@@ -89,6 +90,31 @@ def open_run(config: Task, default: str) -> Path:
             f"cannot change it to {asked}"
         )
     return folder
+
+
+def enter(folder: Path, config: Config) -> Config:
+    """Begin, or go on with, the run of a configuration in a folder.
+
+    Raises:
+      ValueError: the folder holds a run with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / CONFIG).exists():
+        _write_config(folder, config)
+    saved = saved_config(folder, type(config))
+    for field in dataclasses.fields(config):
+        now, before = (getattr(c, field.name) for c in (config, saved))
+        if now != before:
+            raise ValueError(
+                f"{folder} was begun with {field.name} {before}, not {now}; choose "
+                "another --name, or remove it"
+            )
+    return config
+
+
+def _write_config(folder: Path, config: Task) -> None:
+    saved = {"config": dataclasses.asdict(config), "environment": environment()}
+    write_json(folder / CONFIG, saved)
 
 
 def saved_config(folder: Path, kind: type[Config]) -> Config:

@@ -14,7 +14,7 @@ from eqjax import training
 from eqjax.evolution import Evolution, Proposal, Score, State
 from eqjax.population import Population
 from eqjax.training import Metrics, TrainState
-from experiments.data.digits import Dataset, Split
+from experiments.data.splits import Dataset, Split
 from experiments.runs import Checkpoint
 
 
@@ -133,17 +133,30 @@ class Search:
 
 
 def batches(
-    split: Split, size: int, steps: int, rng: np.random.Generator
+    split: Split,
+    size: int,
+    steps: int,
+    rng: np.random.Generator,
+    part: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield so many shuffled batches, a new shuffle whenever the data runs out."""
-    per_epoch = len(split.labels) // size
+    """Yield so many shuffled batches, a new shuffle whenever the data runs out.
+
+    Args:
+      split: to draw from.
+      size: samples per batch.
+      steps: how many batches.
+      rng: of the shuffles.
+      part: numbers of the samples to draw; all if None.
+    """
+    part = np.arange(len(split.labels)) if part is None else part
+    per_epoch = len(part) // size
     if per_epoch == 0:
         raise ValueError(
-            f"batch_size must be at most the {len(split.labels)} samples, got {size}"
+            f"batch_size must be at most the {len(part)} samples, got {size}"
         )
     for step in range(steps):
         if step % per_epoch == 0:
-            order = rng.permutation(len(split.labels))
+            order = rng.permutation(part)
         begin = (step % per_epoch) * size
         chosen = order[begin : begin + size]
         yield split.images[chosen], split.labels[chosen]

@@ -1,4 +1,4 @@
-"""What all experiments share: digits, network and optimizer, from the command line."""
+"""What all experiments share: data, network and optimizer, from the command line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -13,7 +14,8 @@ import numpy as np
 import optax
 
 import eqjax as eq
-from experiments.data import digits
+from experiments.data import catalogue
+from experiments.data.splits import Dataset
 
 AMBIENT = eq.dihedral(4)
 TIED = eq.Tied()
@@ -26,10 +28,15 @@ OPTIMIZERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The settings that every experiment on the digits has."""
+    """The settings that every experiment has."""
 
-    data: digits.Task = "rotated"
-    """Digits as they are, some upside down, or turned by right angles, or by any."""
+    data: str = "rotated"
+    """Embedded digits: upright, flipped, quarter (turns) or rotated; full data sets:
+    mnist, fashion, rotmnist, galaxy10, isic2019; or the path of an .npz or a folder."""
+    data_group: str = "C1"
+    """Group of which a random element is applied to every image of a full data set."""
+    image_size: int | None = None
+    """Pixels per side that colour images are scaled to; 64 if not given."""
     preset: Literal["exact", "paper"] = "exact"
     """Network with exact symmetry, or as the paper's authors have it."""
     features: tuple[int, ...] = (2, 4, 4, 8)
@@ -43,7 +50,9 @@ class Task:
     optimizer: Literal["adam", "sgd", "momentum"] = "adam"
     """Optimizer of every training."""
     learning_rate: float = 0.005
-    """Its learning rate, the largest one under a schedule."""
+    """Its learning rate, the largest one if annealed."""
+    schedule: Literal["annealed", "constant"] = "annealed"
+    """Anneal the rate within every training, or keep it."""
     batch_size: int = 32
     """Samples per training step."""
     seed: int = 0
@@ -61,8 +70,6 @@ class Task:
             raise ValueError("--seed must be at least 0")
         if not self.features or min(self.features) < 1:
             raise ValueError("--features needs one positive number per convolution")
-        if self.batch_size > digits.TRAIN:
-            raise ValueError(f"--batch-size must be at most {digits.TRAIN}")
         layers = range(1, len(self.features) + 1)
         if not set(self.pool_after) <= set(layers):
             raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
@@ -87,6 +94,16 @@ class Task:
         head = "invariant" if self.preset == "exact" else "dense"
         return eq.EquivariantCNN.searchable_layers(self.features, head)
 
+    @property
+    def label(self) -> str:
+        """What runs are called after: the data, and the seed."""
+        augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
+        return f"{Path(self.data).stem}{augmented}-{self.seed}"
+
+    def load(self) -> Dataset:
+        """Return the data; it is kept, so that asking again costs nothing."""
+        return catalogue.load(self.data, self.data_group, self.image_size)
+
     def model(
         self,
         architecture: eq.Architecture,
@@ -100,23 +117,37 @@ class Task:
             kernel_size=self.kernel_size,
             pool_after=self.pool_after,
             head_features=self.head_features,
+            classes=self.load().classes,
             constraint=constraint,
         )
 
-    def inputs(self, dataset: digits.Dataset) -> jax.ShapeDtypeStruct:
-        """Return the shape of a batch."""
-        images = dataset.train.images
-        return jax.ShapeDtypeStruct((self.batch_size, *images.shape[1:]), np.float32)
+    def inputs(self, dataset: Dataset) -> jax.ShapeDtypeStruct:
+        """Return the shape of a batch.
 
-    def steps(self, epochs: float, dataset: digits.Dataset) -> int:
-        """Return how many steps so many passes over the training digits take."""
+        Raises:
+          ValueError: there are fewer training images.
+        """
+        images = len(dataset.train.labels)
+        if self.batch_size > images:
+            raise ValueError(
+                f"--batch-size must be at most {images}, the training images of "
+                f"{self.data}; got {self.batch_size}"
+            )
+        shape = (self.batch_size, *dataset.image_shape)
+        return jax.ShapeDtypeStruct(shape, np.float32)
+
+    def steps(self, epochs: float, dataset: Dataset) -> int:
+        """Return how many steps so many passes over the training images take."""
         return max(1, round(epochs * len(dataset.train.labels) / self.batch_size))
 
-    def annealing_optimizer(
-        self, lengths: Sequence[int]
-    ) -> optax.GradientTransformation:
-        """Return the optimizer, its rate annealed over each of some lengths."""
-        return optimizer(self.optimizer, self.learning_rate, tuple(lengths))
+    def weight_optimizer(self, *lengths: int) -> optax.GradientTransformation:
+        """Return the optimizer of weights trained for some lengths, one after another.
+
+        Args:
+          *lengths: steps; the rate is annealed over each of them, or constant.
+        """
+        annealed = lengths if self.schedule == "annealed" else ()
+        return optimizer(self.optimizer, self.learning_rate, annealed)
 
 
 @functools.cache  # the same object for the same settings, so that nothing recompiles

@@ -1,6 +1,6 @@
 """Training of one network, or of one per seed at a time, piece by piece.
 
-A piece is a pass over the training digits, or what is left of one. After each the
+A piece is a pass over the training images, or what is left of one. After each the
 states can be saved, and a run goes on from there to the same result.
 """
 
@@ -22,9 +22,10 @@ from eqjax import training
 from eqjax.devices import Strategy, over_members
 from eqjax.differentiable import SearchState
 from eqjax.training import Metrics, TrainState
-from experiments.data.digits import Dataset, Split
+from experiments.data.splits import Dataset, Split
 from experiments.search import batches
 
+State = TrainState | SearchState
 POINTS = 10  # of the mixtures' trajectory per piece
 
 
@@ -35,18 +36,15 @@ class Trial:
     Attributes:
       model: the network.
       optimizer: of its weights.
-      start: the same network with more symmetry, whose untrained weights are relaxed to
-        begin with; None to draw those of the model.
-      augment: group whose random elements are applied to every training digit.
+      augment: group whose random elements are applied to every training image.
       mixture_optimizer: of the logits of mixed layers; None if there are none.
       lookahead: as in `eqjax.DifferentiableSearch`.
-      held_out: keep half of the training digits for the mixture alone; else both the
+      held_out: keep half of the training images for the mixture alone; else both the
         weights and the mixture draw from all.
     """
 
     model: eq.EquivariantCNN
     optimizer: optax.GradientTransformation
-    start: eq.EquivariantCNN | None = None
     augment: eq.Group | None = None
     mixture_optimizer: optax.GradientTransformation | None = None
     lookahead: float = 0.0
@@ -61,19 +59,30 @@ class Trial:
             self.model, self.optimizer, self.mixture_optimizer, self.lookahead
         )
 
-    def init(self, seed: int, inputs: jax.ShapeDtypeStruct) -> TrainState | SearchState:
+    def init(self, seed: int, inputs: jax.ShapeDtypeStruct) -> State:
         """Return the untrained state."""
         key = jax.random.fold_in(jax.random.key(seed), 0)
         x = jnp.zeros(inputs.shape, inputs.dtype)
         if self.search is not None:
             return self.search.init(key, x)
-        if self.start is None:
-            return training.init_state(key, self.model, self.optimizer, x)
-        variables = jax.jit(self.start.init)(key, x)
-        relaxed, _ = eq.morph(
-            variables, source=self.start, target=self.model, inputs=inputs
-        )
-        return training.pack_state(relaxed, self.optimizer.init(relaxed["params"]))
+        return training.init_state(key, self.model, self.optimizer, x)
+
+    def relax(
+        self,
+        state: State,
+        source: eq.EquivariantCNN,
+        inputs: jax.ShapeDtypeStruct,
+    ) -> TrainState:
+        """Return the state of a network with more symmetry as one of this network."""
+        models: dict[str, Any] = {
+            "source": source,
+            "target": self.model,
+            "inputs": inputs,
+        }
+        weights = weights_of(state)
+        variables, _ = eq.morph(weights.variables, **models)
+        opt_state = eq.morph_optimizer(weights.opt_state, **models)
+        return training.pack_state(variables, opt_state, weights.step)
 
     def step(self, state, batch, mixture_batch, key):
         """Return the next state, the batch's metrics, and the mixtures' logits."""
@@ -92,8 +101,8 @@ class Trial:
         """Yield the batches of a piece: pairs of one for the weights and the mixture's.
 
         Args:
-          train: the training digits.
-          size: digits per batch.
+          train: the training images.
+          size: images per batch.
           steps: of the piece.
           order: seed of the shuffles.
         """
@@ -101,15 +110,12 @@ class Trial:
             rng = np.random.default_rng(order)
             yield from ((b, None) for b in batches(train, size, steps, rng))
             return
-        half = len(train.labels) // 2
-        parts = (train, train)
+        count = len(train.labels)
+        parts = (np.arange(count), np.arange(count))
         if self.held_out:
-            parts = (
-                Split(*(a[:half] for a in train)),
-                Split(*(a[half:] for a in train)),
-            )
+            parts = (np.arange(count // 2), np.arange(count // 2, count))
         streams = (
-            batches(part, size, steps, np.random.default_rng([*order, i]))
+            batches(train, size, steps, np.random.default_rng([*order, i]), part)
             for i, part in enumerate(parts)
         )
         yield from zip(*streams, strict=True)
@@ -127,7 +133,7 @@ class Piece(NamedTuple):
     records: list[dict[str, Any]]
 
 
-def weights_of(state: TrainState | SearchState) -> TrainState:
+def weights_of(state: State) -> TrainState:
     """Return the network's own state."""
     return state.weights if isinstance(state, SearchState) else state
 
@@ -242,7 +248,7 @@ def pack(done: int, stack: Any) -> bytes:
 
 
 def unpack(saved: bytes, template: Any) -> tuple[int, Any]:
-    """Read a checkpoint into states like the template's."""
+    """Read a checkpoint into states of the template's structure."""
     tree = serialization.msgpack_restore(saved)
     stack = serialization.from_state_dict(template, tree["state"])
     return tree["done"], jax.tree.map(jnp.asarray, stack)
@@ -269,7 +275,7 @@ def reading(
     steps: int,
     training_parameters: int | None = None,
 ) -> dict[str, Any]:
-    """Return what is reported of a trained network: the one look at the test digits.
+    """Return what is reported of a trained network: the one look at the test images.
 
     Args:
       name: of the row.

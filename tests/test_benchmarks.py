@@ -13,7 +13,7 @@ from benchmarks.report import seconds_in_turns
 from benchmarks.search import Recompiling
 from benchmarks.step import network
 from experiments import evolve
-from experiments.data import digits
+from experiments.data import catalogue
 from experiments.search import Search
 
 
@@ -45,7 +45,7 @@ def test_the_recompiling_search_is_the_same_search():
         optimizer="sgd",
         learning_rate=0.05,
     )
-    ours = evolve.make_search(config, digits.load("quarter"), jax.devices()[:1])
+    ours = evolve.make_search(config, catalogue.load("quarter"), jax.devices()[:1])
     fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(Search)}
     numbers = []
     for search in (ours, Recompiling(**fields)):

@@ -11,8 +11,8 @@ def tasks():
 
 def test_splits(tasks):
     for dataset in tasks.values():
-        assert [len(s.labels) for s in dataset] == [8000, 2000, 2000]
-        for split in dataset:
+        assert [len(s.labels) for s in dataset.splits] == [8000, 2000, 2000]
+        for split in dataset.splits:
             assert split.images.shape[1:] == (28, 28, 1)
             assert split.images.dtype == np.float32
             assert split.labels.dtype == np.int32
@@ -28,7 +28,7 @@ def test_known_counts_of_the_first_test_digits(tasks):
 
 
 def test_no_digit_is_in_two_splits(tasks):
-    images = [s.images.reshape(len(s.images), -1) for s in tasks["upright"]]
+    images = [s.images.reshape(len(s.images), -1) for s in tasks["upright"].splits]
     assert len(np.unique(np.concatenate(images), axis=0)) == 12_000
 
 

@@ -19,7 +19,8 @@ import eqjax as eq
 from eqjax import training
 from eqjax.analysis import count_compilations
 from experiments import evolve, runs
-from experiments.data import digits
+from experiments.collect import read
+from experiments.data import catalogue
 
 ONE = ["--devices", "1"]
 ROOT = Path(__file__).parents[1]
@@ -35,20 +36,6 @@ TINY = (
 # Adam divides gradients that are zero but for rounding by their size; SGD does not, so
 # that two orders of the same sums lead to the same search.
 STEADY = [*TINY, "--optimizer", "sgd", "--learning-rate", "0.05"]
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Run in an empty directory, on a part of the digits."""
-    monkeypatch.chdir(tmp_path)
-    whole = digits.load("quarter")
-    few = digits.Dataset(*(digits.Split(*(a[:200] for a in s)) for s in whole))
-    monkeypatch.setattr(digits, "load", lambda task: few)
-    return tmp_path
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
@@ -162,12 +149,12 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--epochs", "inf"], "--epochs must be positive"),
         (["--head-features", "0"], "--head-features must be at least 1"),
-        (["--batch-size", "8001"], "--batch-size must be at most 8000"),
+        (["--batch-size", "201"], "--batch-size must be at most 200, the training im"),
         (["--pool-after", "1", "5"], "--pool-after takes numbers from 1 to 4"),
         (["--resume"], "--resume needs the --name"),
         (["--resume", "--name", "nothing"], "there is no run 'nothing'; known: none"),
         (["--name", "../out"], "plain folder name"),
-        (["--data", "mnist"], "--data"),
+        (["--schedule", "none"], "--schedule"),
         (["--colour"], "--colour"),
         (["--devices", "5"], "--devices 5 are asked for, 4 are there; JAX_NUM_CPU"),
         (["--devices", "-1"], "--devices must be at least 0"),
@@ -222,7 +209,7 @@ def test_nothing_compiles_after_the_first_generation(folder):
         population=3,
         children=3,
     )
-    search = evolve.make_search(config, digits.load("quarter"), jax.devices()[:1])
+    search = evolve.make_search(config, catalogue.load("quarter"), jax.devices()[:1])
     point = search.start(evolve.first_architecture(config))
     for generation in range(4):
         with count_compilations() as compiled:
@@ -284,7 +271,7 @@ def test_two_processes_give_the_results_of_one(tmp_path):
 
 def test_training_state_survives_the_checkpoint(folder):
     config = evolve.Config(features=(1, 1), pool_after=(1,), kernel_size=3)
-    search = evolve.make_search(config, digits.load("quarter"))
+    search = evolve.make_search(config, catalogue.load("quarter"))
     point = search.start(eq.Architecture.parse(D4, "D4 C4 D1:i-j"))
     runs.save_checkpoint(folder / "c", point)
     again = runs.load_checkpoint(folder / "c", D4, search.template)

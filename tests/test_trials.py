@@ -9,8 +9,9 @@ import pytest
 
 import eqjax as eq
 from experiments import baseline, compare, differentiate, evolve, runs
-from experiments.data import digits
-from experiments.task import Task, named_groups
+from experiments.collect import read
+from experiments.data import catalogue
+from experiments.data.splits import Split
 from experiments.trial import fit, member, pieces, weights_of
 
 TINY = (
@@ -25,20 +26,6 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Run in an empty directory, on a part of the digits."""
-    monkeypatch.chdir(tmp_path)
-    whole = digits.load("quarter")
-    few = digits.Dataset(*(digits.Split(*(a[:200] for a in s)) for s in whole))
-    monkeypatch.setattr(digits, "load", lambda task: few)
-    return tmp_path
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def test_a_search_writes_everything_and_goes_on_after_a_kill(
     folder, capsys, monkeypatch
 ):
@@ -51,9 +38,11 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     assert {p.name for p in whole.iterdir()} == {
         "config.json",
         "metrics.jsonl",
+        "timing.jsonl",
         "checkpoint.msgpack",
         "result.json",
         "trial.png",
+        "retrained",
     }
     records = read(whole / "metrics.jsonl")
     assert [r["step"] for r in records] == [6, 12]
@@ -65,7 +54,9 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
             assert list(weights) == ["D4", "C4", "C1"]
             assert abs(sum(weights.values()) - 1) < 1e-5
     result = json.loads((whole / "result.json").read_text())
-    mixed, collapsed, discretized, retrained = result["readings"]
+    mixed, collapsed, discretized = result["readings"]
+    (retrained,) = json.loads((whole / "retrained/result.json").read_text())["readings"]
+    assert [p["step"] for p in mixed["mixtures"]] == list(range(1, 13))
     assert mixed["test_error"] == collapsed["test_error"]
     assert collapsed["test_parameters"] < mixed["test_parameters"]
     assert retrained["groups"] == discretized["groups"]
@@ -96,7 +87,8 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     monkeypatch.setattr(runs, "write_atomically", save)
     differentiate.main(["--name", "killed", "--resume"])
     for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
-        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+        for path in (name, f"retrained/{name}"):
+            assert (whole / path).read_bytes() == (killed / path).read_bytes()
     with pytest.raises(SystemExit):
         baseline.main(["--name", "killed", "--resume"])
     assert "holds no run of this command" in " ".join(capsys.readouterr().out.split())
@@ -113,8 +105,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
 def test_the_switches_of_the_search(folder, extra):
     differentiate.main([*TINY, "--epochs", "0.5", *extra, "--name", "run"])
     (record,) = read(folder / "runs/run/metrics.jsonl")
-    rows = json.loads((folder / "runs/run/result.json").read_text())["readings"]
-    retrained = "retrained" in {row["reading"] for row in rows}
+    retrained = (folder / "runs/run/retrained/result.json").exists()
     assert retrained == ("--no-retrain" not in extra)
     last = record["mixtures"][-1]["weights"]
     if "--skip" in extra:
@@ -125,11 +116,11 @@ def test_the_switches_of_the_search(folder, extra):
 
 
 def test_half_of_the_digits_is_kept_for_the_mixture(folder):
-    dataset = digits.load("quarter")
-    marked = digits.Split(dataset.train.images, np.arange(200, dtype=np.int32))
+    dataset = catalogue.load("quarter")
+    marked = Split(dataset.train.images, np.arange(200, dtype=np.int32))
     seen = {}
     for where in ("training", "held-out"):
-        config = differentiate.Config(mixture_digits=where, **SMALL)
+        config = differentiate.Config(mixture_images=where, **SMALL)
         trial = differentiate.prepare(config, dataset).trial
         seen[where] = [set(), set()]
         assert trial.held_out == (where == "held-out")
@@ -156,10 +147,10 @@ def test_a_baseline_trains_from_the_command_line(folder, method, capsys):
 
 
 def test_relaxed_before_training_it_starts_with_the_larger_symmetry(folder):
-    dataset = digits.load("quarter")
+    dataset = catalogue.load("quarter")
     config = baseline.Config(groups=("C1",), relaxed_from="D4", **SMALL)
-    trial = baseline.prepare(config, dataset).trial
-    state = trial.init(0, config.inputs(dataset))
+    experiment = baseline.prepare(config, dataset)
+    trial, state = experiment.trial, experiment.begin()
     x = dataset.test.images[:4]
     apply = jax.jit(trial.model.apply)
     turned = np.rot90(x, axes=(1, 2))
@@ -185,7 +176,7 @@ def test_a_group_for_every_layer_and_random_ones():
 
 
 def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
-    dataset = digits.load("quarter")
+    dataset = catalogue.load("quarter")
     config = baseline.Config(method="augmented", groups=("C4",), **SMALL)
     trial = baseline.prepare(config, dataset).trial
     assert trial.augment.name == "C4"
@@ -200,7 +191,7 @@ def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
 
 
 def test_seeds_together_are_the_seeds_one_by_one(folder):
-    dataset = digits.load("quarter")
+    dataset = catalogue.load("quarter")
     config = differentiate.Config(**SMALL, optimizer="sgd", learning_rate=0.05)
     experiment = differentiate.prepare(config, dataset)
     lengths = pieces(3, 2)
@@ -225,79 +216,16 @@ def test_the_best_of_an_evolution_is_trained_from_scratch(folder):
     evolve.main([*arguments, "--name", "run"])
     result = json.loads((folder / "runs/run/result.json").read_text())
     best = min(result["front"], key=lambda m: m["validation_error"])
-    again = result["retrained"]
+    (again,) = json.loads((folder / "runs/run/retrained/result.json").read_text())[
+        "readings"
+    ]
     assert again["groups"] == best["groups"]
     assert again["test_parameters"] == best["parameters"]
     assert again["steps"] == 6  # three before the first generation, three after
 
 
-def test_a_comparison_goes_on_where_it_was_and_prints_a_table(folder, capsys):
-    arguments = [*TINY, "--epochs", "0.5", "--seeds", "2", "--name", "run"]
-    methods = ["--methods", "D4", "partial group"]
-    with pytest.MonkeyPatch.context() as patch:
-        calls = []
-        original = compare.trained
-
-        def once(config, method, seeds, path):
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            calls.append((method, *seeds))
-            return original(config, method, seeds, path)
-
-        patch.setattr(compare, "trained", once)
-        with pytest.raises(SystemExit) as stopped:
-            compare.main([*arguments, *methods])
-    assert stopped.value.code == 130
-    assert "--name run --resume" in capsys.readouterr().out
-    before = read(folder / "runs/run/rows.jsonl")
-    assert [(r["method"], r["seed"]) for r in before] == [
-        ("D4", 0),
-        ("D4", 1),
-        ("partial group", 0),
-    ]
-    compare.main(["--name", "run", "--resume"])
-    printed = capsys.readouterr().out
-    rows = read(folder / "runs/run/rows.jsonl")
-    assert rows[:3] == before
-    table = json.loads((folder / "runs/run/result.json").read_text())["table"]
-    assert [line["method"] for line in table] == ["D4", "partial group"]
-    assert "partial group" in printed
-    assert all(line["seeds"] == 2 for line in table)
-    assert table[0]["p"] is None
-    errors = [100 * r["test_error"] for r in rows if r["method"] == "D4"]
-    np.testing.assert_allclose(table[0]["test_error_mean"], np.mean(errors))
-    np.testing.assert_allclose(table[0]["test_error_deviation"], np.std(errors, ddof=1))
-
-
-def test_the_paired_test_pairs_seeds():
-    rows = [
-        {
-            "method": method,
-            "reading": "as trained",
-            "seed": seed,
-            "test_error": error,
-            "seconds": 1.0,
-            "training_parameters": 10,
-            "test_parameters": 10,
-            "steps": 1,
-        }
-        for method, errors in {"a": [0.1, 0.2, 0.3], "b": [0.2, 0.31, 0.39]}.items()
-        for seed, error in enumerate(errors)
-    ]
-    a, b = compare.summarize(rows[::-1], "a")
-    assert {a["method"], b["method"]} == {"a", "b"}
-    line = a if a["method"] == "b" else b
-    # Differences 10, 11, 9: mean 10, deviation 1, t = 10 sqrt(3) with 2 degrees.
-    np.testing.assert_allclose(line["difference"], 10)
-    np.testing.assert_allclose(line["p"], 0.00331, rtol=1e-2)
-    found = [{**rows[0], "reading": r} for r in ("mixed", "collapsed", "retrained")]
-    assert [r["method"] for r in compare.summarize(found, "a")] == ["a", "a, retrained"]
-    with pytest.raises(ValueError, match="'c' is no row of the table; nearest"):
-        list(compare.summarize(rows, "c"))
-
-
 def test_settings_reach_the_layers():
-    dataset = digits.load("quarter")
+    dataset = catalogue.load("quarter")
     config = differentiate.Config(
         lookahead=0.2, norms="free", prior=1.0, temperature=2.0, skip="outside", **SMALL
     )
@@ -330,7 +258,7 @@ def test_settings_reach_the_layers():
 
 def test_one_trial_is_one_program_for_all_seeds():
     """Optimizers of equal settings are one object, so that nothing recompiles."""
-    dataset = digits.load("quarter")
+    dataset = catalogue.load("quarter")
     for kind, module in (
         (baseline.Config, baseline),
         (differentiate.Config, differentiate),
@@ -403,15 +331,3 @@ def test_bad_arguments_are_errors_that_leave_nothing_behind(
     printed = capsys.readouterr()
     assert message in " ".join((printed.out + printed.err).split())
     assert not (folder / "runs").exists()
-
-
-def test_the_methods_share_the_network_of_the_comparison():
-    for name in compare.METHODS:
-        config = compare.Config(**SMALL).configure(name, 3)
-        assert isinstance(config, Task)
-        assert config.features == (1, 1)
-        assert config.seed == 3
-    evolution = compare.Config(**SMALL).configure("EquiNAS_E", 0)
-    few = digits.Dataset(*([digits.Split(np.zeros(320), np.zeros(320))] * 3))
-    assert sum(evolution.lengths(few)) == 9  # of ten: an eighth of a pass is one step
-    assert named_groups(evolution.groups)[0] == eq.dihedral(4)

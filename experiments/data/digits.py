@@ -6,10 +6,12 @@ import difflib
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
+
+from experiments.data.splits import Dataset, Split
 
 Task = Literal["upright", "flipped", "quarter", "rotated"]
 TASKS = ("upright", "flipped", "quarter", "rotated")
@@ -18,25 +20,7 @@ SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"
 TRAIN, VALIDATION, TEST = 8_000, 2_000, 2_000
 
 
-class Split(NamedTuple):
-    """Images (n, 28, 28, 1), float32 and normalized, and labels (n,), int32."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-class Dataset(NamedTuple):
-    """The parts of a task: 8,000 training, 2,000 validation and 2,000 test digits.
-
-    The test digits come from MNIST's test set, the others from its training set.
-    """
-
-    train: Split
-    validation: Split
-    test: Split
-
-
-def load(task: Task, *, seed: int = 0) -> Dataset:
+def load(task: str, *, seed: int = 0) -> Dataset:
     """Return one of the tasks.
 
     Args:
@@ -46,7 +30,9 @@ def load(task: Task, *, seed: int = 0) -> Dataset:
       seed: of the flips and turns.
 
     Returns:
-      The three splits, normalized by mean and deviation of the training images.
+      8,000 training, 2,000 validation and 2,000 test digits, normalized by mean and
+      deviation of the training images. The test digits come from MNIST's test set, the
+      others from its training set.
 
     Raises:
       ValueError: no such task, or the data file is damaged.
@@ -70,6 +56,7 @@ def load(task: Task, *, seed: int = 0) -> Dataset:
         split(0, TRAIN),
         split(TRAIN, TRAIN + VALIDATION),
         split(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST),
+        source=f"embedded digits, {task}, seed {seed}",
     )
 
 

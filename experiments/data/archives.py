@@ -1,0 +1,163 @@
+"""Images and labels in .npz files."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from experiments.data.cache import Contents, file_checksum
+from experiments.data.splits import random_parts, unit
+
+PAIRS = (("images", "labels"), ("data", "labels"), ("x", "y"), ("X", "y"))
+PARTS = (  # names of the arrays of the training, validation and test part
+    (
+        ("train_images", "train_labels"),
+        ("val_images", "val_labels"),
+        ("test_images", "test_labels"),
+    ),
+    (("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
+)
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    try:
+        opened = np.load(file, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with opened:
+            return {name: opened[name] for name in opened.files}
+    except FileNotFoundError:
+        raise
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file} is no readable .npz archive: {error}") from None
+
+
+def _checked(
+    file: Path,
+    arrays: dict[str, np.ndarray],
+    names: tuple[str, str],
+    shape: tuple[int, int, int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, height, width, channels) and labels (n,).
+
+    Args:
+      file: to name in errors.
+      arrays: of the file.
+      names: of the images, without a channel axis if gray, or flat where the shape is
+        known; and of the labels, (n,) or (n, 1), whole numbers.
+      shape: of an image, where it is known.
+    """
+    images, labels = (arrays[name] for name in names)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    whole = labels.astype(np.int64) if labels.dtype.kind in "iuf" else None
+    if (
+        labels.ndim != 1
+        or not labels.size
+        or whole is None
+        or (whole != labels).any()
+        or whole.min() < 0
+    ):
+        raise ValueError(
+            f"{file}: labels should be (n,) class numbers from 0, found "
+            f"{labels.dtype} {labels.shape}"
+        )
+    if shape is not None and images.ndim > 1 and images[0].size == np.prod(shape):
+        images = images.reshape(len(images), *shape)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] > 4 or len(images) != len(whole):
+        raise ValueError(
+            f"{file}: images should be (n, height, width) or (n, height, width, "
+            f"channels) for n = {len(whole)} labels, with at most 4 channels in the "
+            f"last axis, found {images.shape}"
+        )
+    if images.dtype == np.uint8:
+        return images, whole
+    images = unit(images)
+    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 255:
+        raise ValueError(
+            f"{file}: pixels should be in [0, 1] or [0, 255], found {images.min()} to "
+            f"{images.max()}"
+        )
+    return images / 255 if images.max() > 1 else images, whole
+
+
+def read_pair(
+    file: Path, shape: tuple[int, int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images and labels of a file that holds one array of each.
+
+    Args:
+      file: with arrays `images` or `data` or `x`, and `labels` or `y`.
+      shape: of an image, where it is known; images may then be flat.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, or holds something else.
+    """
+    arrays = _arrays(file)
+    for names in PAIRS:
+        if all(name in arrays for name in names):
+            return _checked(file, arrays, names, shape)
+    raise ValueError(
+        f"{file} should hold arrays {' or '.join(map(str, PAIRS))}, found "
+        f"{', '.join(arrays) or 'none'}"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """Any .npz file of images and labels.
+
+    Either one array of each (`images`, `labels`), split at random, a tenth for the test
+    and a tenth of the rest for validation; or with parts of their own (`train_images`,
+    ..., `test_labels` or `x_train`, ..., `y_test`), where those for validation may be
+    missing and are then a tenth of the training images.
+
+    Attributes:
+      file: the archive.
+      seed: of the split.
+    """
+
+    file: Path
+    seed: int = 0
+
+    def checksum(self) -> str:
+        """Return the checksum of the file."""
+        return file_checksum(self.file)
+
+    def read(self) -> Contents:
+        """Return all images."""
+        arrays = _arrays(self.file)
+        rng = np.random.default_rng(self.seed)
+        for train, validation, test in PARTS:
+            if all(name in arrays for name in (*train, *test)):
+                names = [p for p in (train, validation, test) if set(p) <= set(arrays)]
+                pairs = [_checked(self.file, arrays, p) for p in names]
+                parts = np.split(
+                    np.arange(sum(len(labels) for _, labels in pairs)),
+                    np.cumsum([len(labels) for _, labels in pairs])[:-1],
+                )
+                if len(parts) == 2:
+                    own, kept, _ = random_parts(len(parts[0]), (0.0, 0.1), rng)
+                    parts = [own, kept, parts[1]]
+                kinds = {(images.shape[1:], images.dtype) for images, _ in pairs}
+                if len(kinds) > 1:
+                    raise ValueError(f"{self.file}: parts of different kinds: {kinds}")
+                images, labels = (np.concatenate(a) for a in zip(*pairs, strict=True))
+                break
+        else:
+            images, labels = read_pair(self.file)
+            parts = list(random_parts(len(labels), (0.1, 0.1), rng))
+        return Contents(
+            images=iter(images),
+            labels=labels,
+            parts=(parts[0], parts[1], parts[2]),
+            shape=images.shape[1:],
+            dtype=images.dtype.type,
+            classes=int(labels.max()) + 1,
+        )

@@ -1,0 +1,216 @@
+"""The experiments of Maile et al. (2023), each with its settings.
+
+A preset is a data set, a method and a flavour. `paper` has the authors' settings and
+their network; `exact` the same settings and a network whose symmetry is exact; `small`
+an exact network and a training of minutes on two CPU cores. Where the paper leaves a
+setting open, it is said here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from experiments import baseline, differentiate, evolve
+from experiments.collect import Piece
+from experiments.methods import METHODS
+from experiments.task import Task
+
+FLAVOURS = ("paper", "exact", "small")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set, and the settings that the paper reports for it.
+
+    Attributes:
+      task: what to load.
+      images: training images.
+      space: pixels per side.
+      channels: of an image.
+      batch_size: images per step.
+      rate: of the weights, by Adam.
+      epochs: passes over the training images.
+      small_epochs: the same of the small flavour; about 2,000 steps.
+      pool_after: convolutions that a pooling follows.
+      head_features: width of the hidden layer of the head.
+    """
+
+    task: dict[str, str]
+    images: int
+    space: int = 28
+    channels: int = 1
+    batch_size: int = 64
+    rate: float = 0.01
+    epochs: float = 100.0
+    small_epochs: float = 6.0
+    pool_after: tuple[int, ...] = (3, 5, 7)
+    head_features: int = 64
+
+
+def _augmented(group: str) -> Data:
+    """Upright digits, in all splits turned and mirrored at random within a group."""
+    return Data(
+        {"data": "mnist", "data_group": group},
+        images=54_000,
+        epochs=20.0,  # not reported; as many steps as on RotMNIST
+        small_epochs=1.2,
+    )
+
+
+_COLOR: dict[str, Any] = {
+    "space": 64,
+    "channels": 3,
+    "pool_after": (3, 5, 6, 7),
+    "head_features": 128,
+}
+DATA = {
+    "rotmnist": Data({"data": "rotmnist"}, images=10_800),
+    "galaxy10": Data(
+        {"data": "galaxy10"},
+        images=14_366,
+        batch_size=32,
+        epochs=50.0,
+        small_epochs=4.5,
+        **_COLOR,
+    ),
+    "isic2019": Data(
+        {"data": "isic2019"},
+        images=20_518,
+        batch_size=32,
+        rate=0.001,
+        epochs=50.0,
+        small_epochs=3.0,
+        **_COLOR,
+    ),
+    "mnist": _augmented("C1"),
+    "mnist-D1": _augmented("D1"),
+    "mnist-C4": _augmented("C4"),
+    "mnist-D4": _augmented("D4"),
+}
+GRADIENT_DESCENT: dict[str, Any] = {
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "batch_size": 64,
+}
+EVOLUTION: dict[str, Any] = {
+    "generations": 50,
+    "population": 10,
+    "children": 6,  # not reported; the rules seldom give more
+    "first_epochs": 0.5,  # "briefly"
+    "epochs": 0.5,
+}
+# Networks that need no search, trained as long as an evolution and by its optimizer.
+SGD = ", SGD"
+UNDER_SGD = tuple(
+    method + SGD
+    for method in ("D4", "C4", "C1", "C4 from trained D4", "C1 from trained D4")
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """An experiment of the paper, for one seed.
+
+    Attributes:
+      flavour: paper, exact or small.
+      data: name of the data set.
+      method: name of the method; with ", SGD" under the settings of the evolution.
+      config: all settings.
+    """
+
+    flavour: str
+    data: str
+    method: str
+    config: Task
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line."""
+        method = self.method.replace(",", "").replace(" ", "-")
+        return f"{self.flavour}/{self.data}/{method}"
+
+    def piece(self, seed: int) -> Piece:
+        """Return what runs it with a seed."""
+        config = dataclasses.replace(self.config, seed=seed)
+        return Piece(f"{self.flavour}/{self.data}", self.method, config)
+
+    @property
+    def steps(self) -> int:
+        """How many training steps it takes, of all networks together, at most.
+
+        A network of a mixture takes two gradients per step.
+        """
+        config, images = self.config, DATA[self.data].images
+        per_pass = images / config.batch_size
+        if isinstance(config, evolve.Config):
+            children = config.population * config.children
+            passes = config.first_epochs + config.generations * config.epochs * children
+            alone = config.first_epochs + config.generations * config.epochs
+            return round(per_pass * (passes + config.retrain * alone))
+        if isinstance(config, differentiate.Config):
+            return round(per_pass * config.epochs * (2 + config.retrain))
+        assert isinstance(config, baseline.Config)
+        return round(per_pass * config.epochs)
+
+    @property
+    def multiplications(self) -> float:
+        """How many multiplications its convolutions take, there and back."""
+        config, data = self.config, DATA[self.data]
+        space, before, per_image = data.space, data.channels, 0
+        for layer, features in enumerate(config.features, 1):
+            channels = 8 * features
+            per_image += space**2 * config.kernel_size**2 * before * channels
+            before = channels
+            if layer in config.pool_after:
+                space = -(-space // 2)
+        return 3.0 * per_image * config.batch_size * self.steps
+
+
+def _reported(data: Data, method: str, flavour: str) -> Task:
+    """Return the settings of the paper; for `exact`, with an exact network."""
+    base = method.removesuffix(SGD)
+    settings: dict[str, Any] = {
+        **data.task,
+        "preset": flavour,
+        "features": (16, 16, 16, 16, 32, 32, 32, 32),
+        "pool_after": data.pool_after,
+        "head_features": data.head_features,
+        "learning_rate": data.rate,
+        "schedule": "constant",
+        "batch_size": data.batch_size,
+        "epochs": data.epochs,
+    }
+    if base != method:
+        passes = EVOLUTION["first_epochs"] + 50 * EVOLUTION["epochs"]
+        settings |= {**GRADIENT_DESCENT, "epochs": passes}
+    config = METHODS[base](**settings)
+    if isinstance(config, differentiate.Config):
+        return dataclasses.replace(config, mixture_rate=0.01)
+    if isinstance(config, evolve.Config):
+        return dataclasses.replace(config, **GRADIENT_DESCENT, **EVOLUTION)
+    return config
+
+
+def _small(data: Data, method: str) -> Task:
+    settings: dict[str, Any] = {**data.task, "epochs": data.small_epochs}
+    return METHODS[method](**settings)
+
+
+@functools.cache
+def presets() -> dict[str, Preset]:
+    """Return all presets by their name."""
+    found = []
+    for flavour in FLAVOURS:
+        for name, data in DATA.items():
+            if flavour == "small":
+                settings = {method: _small(data, method) for method in METHODS}
+            else:
+                settings = {
+                    method: _reported(data, method, flavour)
+                    for method in (*METHODS, *UNDER_SGD)
+                    if (flavour, method) != ("paper", "partial group")  # idle there
+                }
+            found += [Preset(flavour, name, m, c) for m, c in settings.items()]
+    return {preset.name: preset for preset in found}

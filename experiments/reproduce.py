@@ -1,0 +1,117 @@
+"""Rerun the experiments of Maile et al. (2023), and go on where it was interrupted.
+
+python -m experiments.reproduce --list [--only 'paper/rotmnist/*']
+python -m experiments.reproduce --only 'small/rotmnist/*' --seeds 3
+
+Patterns are those of a shell. The same command again skips what is finished, and goes
+on with the rest from the last pass over the data or the last generation. Rows go to
+runs/NAME/results.jsonl; `experiments.summarize` makes tables and pictures of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import fnmatch
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from experiments import runs
+from experiments.collect import ROWS, collect
+from experiments.presets import Preset, presets
+from experiments.summarize import by_experiment, print_table, summarize
+
+# Multiplications of convolutions per second on two cores (AMD EPYC), as measured: of
+# the small network, and of the paper's (benchmarks/results/step.json).
+RATES = {"small": 0.4e11, "exact": 1.8e11, "paper": 1.8e11}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Rerun the experiments of Maile et al. (2023)."""
+
+    only: tuple[str, ...] = ()
+    """Names or patterns of the experiments to run, such as 'small/rotmnist/*'."""
+    show: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """Print the experiments and what they cost, and stop."""
+    seeds: int = 5
+    """Seeds of each."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
+    name: str = "reproduce"
+    """Folder under runs/."""
+
+    def __post_init__(self) -> None:
+        """Reject seeds that are none."""
+        if self.seeds < 1 or self.first_seed < 0:
+            raise ValueError("--seeds must be at least 1, and --first-seed 0")
+
+    def chosen(self) -> list[Preset]:
+        """Return the presets that the patterns match, in their own order.
+
+        Raises:
+          ValueError: one matches nothing, or none is given.
+        """
+        known = presets()
+        for pattern in self.only:
+            if not fnmatch.filter(known, pattern):
+                near = difflib.get_close_matches(pattern, known, 1, 0)[0]
+                raise ValueError(f"--only {pattern!r} matches nothing; nearest: {near}")
+        if not (self.only or self.show):
+            raise ValueError("--only needs names or patterns; --list prints all names")
+        patterns = self.only or ("*",)
+        return [
+            preset
+            for name, preset in known.items()
+            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+
+
+def print_list(console: Console, chosen: Sequence[Preset]) -> None:
+    """Print what every preset costs."""
+    table = Table(title="experiments, with what they cost per seed")
+    table.add_column("name")
+    for column in ("training steps of all networks", "hours on two CPU cores, about"):
+        table.add_column(column, justify="right")
+    for preset in chosen:
+        hours = preset.multiplications / RATES[preset.flavour] / 3600
+        table.add_row(preset.name, f"{preset.steps:,}", f"{hours:,.2f}")
+    console.print(table)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run from the command line."""
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    try:
+        config = tyro.cli(Config, args=arguments, description=__doc__)
+        chosen = config.chosen()
+        if config.show:
+            print_list(console, chosen)
+            return
+        folder = runs.named_folder(config.name)
+        for preset in chosen:
+            preset.config.load()  # errors leave no folder behind
+        folder.mkdir(parents=True, exist_ok=True)
+        console.print(f"writing to {folder / ROWS}")
+        seeds = range(config.first_seed, config.first_seed + config.seeds)
+        pieces = [preset.piece(seed) for seed in seeds for preset in chosen]
+        rows = collect(pieces, folder, console)
+    except (ValueError, FileNotFoundError) as error:
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on from here")
+        raise SystemExit(130) from None
+    for experiment, own in by_experiment(rows).items():
+        methods = [row["method"] for row in own]
+        reference = "D4" if "D4" in methods else methods[0]
+        print_table(console, experiment, list(summarize(own, reference)))
+
+
+if __name__ == "__main__":
+    main()
