@@ -68,9 +68,9 @@ def collect(
         for piece in pieces:
             if piece.key not in done:
                 new = _rows(piece, folder / piece.folder_name)
-                rows += new
-                lines = "".join(json.dumps(row) + "\n" for row in rows)
+                lines = "".join(json.dumps(row) + "\n" for row in rows + new)
                 runs.write_atomically(file, lines)
+                rows = read(file)
                 for row in new:
                     console.print(
                         f"{piece.experiment}, {piece.method}, {row['reading']}, seed "

@@ -1,6 +1,5 @@
 """The command line from end to end, on a few digits and a tiny network."""
 
-import functools
 import json
 import os
 import shutil
@@ -279,32 +278,3 @@ def test_training_state_survives_the_checkpoint(folder):
     a, b = point.members[0], again.members[0]
     assert isinstance(b, training.TrainState)
     assert jax.tree.all(jax.tree.map(np.array_equal, a, b))
-
-
-@pytest.mark.slow
-def test_sigkill_at_random_moments(tmp_path):
-    """The real command, killed again and again, ends where an undisturbed one does."""
-    command = [sys.executable, "-m", "experiments.evolve", *TINY, "--data", "quarter"]
-    start = functools.partial(
-        subprocess.Popen,
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-    )
-    begin = time.monotonic()
-    assert start([*command, "--name", "whole"]).wait() == 0
-    duration = time.monotonic() - begin
-    rng = np.random.default_rng(0)
-    process = start([*command, "--name", "killed"])
-    for _ in range(4):
-        time.sleep(rng.uniform(0.4, 0.9) * duration)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if (tmp_path / "runs/killed/config.json").exists():
-            process = start([*command, "--name", "killed", "--resume"])
-        else:
-            process = start([*command, "--name", "killed"])
-    assert process.wait() == 0
-    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
-        whole, killed = (tmp_path / "runs" / run / name for run in ("whole", "killed"))
-        assert whole.read_bytes() == killed.read_bytes()

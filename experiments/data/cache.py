@@ -24,6 +24,7 @@ from rich.progress import track
 from experiments.data.splits import Dataset, Split, StoredImages, unit
 
 SPLITS = ("train", "validation", "test")
+VERSION = 1  # of preprocessing: raise it where sources come out different
 META = "meta.json"  # the last file to be written
 SMALLEST_VARIANCE = 1e-8  # taken for a channel that is the same everywhere
 IN_MEMORY = 2**29  # bytes; data sets that are larger as float32 are read as needed
@@ -75,7 +76,11 @@ def load(source: Source, root: Path) -> Dataset:
       FileNotFoundError: a file of the source is missing.
       ValueError: a file of the source is not what it should be.
     """
-    described = {"source": describe(source), "checksum": source.checksum()}
+    described = {
+        "source": describe(source),
+        "checksum": source.checksum(),
+        "version": VERSION,
+    }
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
     folder = root / f"{type(source).__name__.lower()}-{key}"
     with _locked(folder.with_suffix(".lock")):

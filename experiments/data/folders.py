@@ -84,7 +84,10 @@ class Folder:
             [self.folder / name for name in names if (self.folder / name).is_dir()]
             for names in PARTS
         ]
-        if not (named[0] and named[2]):
+        train, validation, test = named
+        if train and validation and not test:
+            raise FileNotFoundError(f"there is no folder {self.folder / 'test'}")
+        if not (train and test):
             return [self.folder]
         return [folders[0] for folders in named if folders]
 

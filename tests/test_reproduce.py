@@ -1,0 +1,421 @@
+"""Comparisons, presets and statistics: what reruns the paper's experiments."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+import eqjax as eq
+from eqjax import training
+from experiments import baseline, compare, evolve, methods, reproduce, summarize
+from experiments.collect import ROWS, Piece, collect, read
+from experiments.data import catalogue
+from experiments.data.splits import Dataset, Split
+from experiments.presets import DATA, presets
+from experiments.task import Task, named_groups
+
+ROOT = Path(__file__).parents[1]
+TINY = (
+    "--features 1 1 --kernel-size 3 --pool-after 1 2 --head-features 4 --epochs 2"
+).split()
+SMALL = {
+    "features": (1, 1),
+    "kernel_size": 3,
+    "pool_after": (1, 2),
+    "head_features": 4,
+    "epochs": 1.0,
+}
+QUIET = Console(quiet=True)
+
+
+def test_a_comparison_goes_on_where_it_was_and_prints_a_table(
+    folder, capsys, monkeypatch
+):
+    arguments = [*TINY, "--epochs", "0.5", "--seeds", "2", "--name", "run"]
+    original, calls = methods.run, []
+
+    def once(config, *rest):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(config)
+        return original(config, *rest)
+
+    monkeypatch.setattr(methods, "run", once)
+    with pytest.raises(SystemExit) as stopped:
+        compare.main([*arguments, "--methods", "D4", "partial group"])
+    assert stopped.value.code == 130
+    assert "--name run --resume" in capsys.readouterr().out
+    before = read(folder / "runs/run" / ROWS)
+    assert [(r["method"], r["seed"]) for r in before] == [
+        ("D4", 0),
+        ("D4", 1),
+        ("partial group", 0),
+    ]
+    monkeypatch.setattr(methods, "run", original)
+    compare.main(["--name", "run", "--resume"])
+    printed = capsys.readouterr().out
+    rows = read(folder / "runs/run" / ROWS)
+    assert rows[:3] == before
+    for row in rows:
+        assert row["config"]["features"] == [1, 1]
+        assert row["config"]["seed"] == row["seed"]
+        assert row["environment"]["jax"] == jax.__version__
+        assert row["data"] == "embedded digits, quarter, seed 0"
+    table = json.loads((folder / "runs/run/result.json").read_text())["table"]
+    assert [line["method"] for line in table] == ["D4", "partial group"]
+    assert "partial group" in printed
+    errors = [100 * r["test_error"] for r in rows if r["method"] == "D4"]
+    np.testing.assert_allclose(list(table[0]["errors"].values()), errors)
+
+
+def piece(method="D4", **settings):
+    config = methods.METHODS[method](**{**SMALL, **settings})
+    return Piece("few digits", method, config)
+
+
+def test_the_test_images_are_looked_at_once_per_network(folder, monkeypatch):
+    looks = []
+    original = training.evaluate
+    test = catalogue.load("quarter").test
+
+    def count(variables, x, y, **settings):
+        looks.append(x is test.images)
+        return original(variables, x, y, **settings)
+
+    monkeypatch.setattr(training, "evaluate", count)
+    wanted = [piece("EquiNAS_D", epochs=0.5, groups=("D4", "C1"))]
+    rows = collect(wanted, folder, QUIET)
+    readings = [row["reading"] for row in rows]
+    assert readings == ["mixed", "collapsed", "discretized", "retrained"]
+    assert sum(looks) == 4
+    assert collect(wanted, folder, QUIET) == rows
+    (folder / ROWS).unlink()  # as if killed before the rows were written
+    again = collect(wanted, folder, QUIET)
+    assert [r["test_error"] for r in again] == [r["test_error"] for r in rows]
+    assert sum(looks) == 4
+
+
+def test_a_piece_with_other_settings_and_a_second_process_are_refused(folder):
+    collect([piece(epochs=0.2)], folder, QUIET)
+    (folder / ROWS).unlink()
+    with pytest.raises(ValueError, match="was begun with epochs 0.2, not 0.4"):
+        collect([piece(epochs=0.4)], folder, QUIET)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process writes into"):
+            collect([], folder, QUIET)
+
+
+def test_a_network_is_trained_with_the_larger_group_and_then_relaxed(folder):
+    config = baseline.Config(
+        groups=("C1",), relaxed_from="D4", relaxed_after=1.0, **{**SMALL, "epochs": 2.0}
+    )
+    own = folder / "run"
+    own.mkdir()
+    (row,) = baseline.run(config, own, QUIET)
+    assert row["groups"] == ["C1"] * 3
+    assert row["steps"] == 12
+    first, after = (read(own / p / "metrics.jsonl") for p in ("", "relaxed"))
+    assert [r["step"] for r in first + after] == [6, 6]
+    assert json.loads((own / "result.json").read_text())["readings"] == []
+    # Untrained after relaxing, it has the function of the trained network.
+    experiment = baseline.prepare(config, config.load())
+    state = experiment.begin() if experiment.begin else None
+    assert state is None
+    trained = experiment.trial.init(0, config.inputs(config.load()))
+    relaxed = experiment.follow(trained).begin()
+    target = experiment.follow(trained).trial.model
+    x = config.load().test.images[:4]
+    np.testing.assert_allclose(
+        jax.jit(target.apply)(relaxed.variables, x),
+        jax.jit(experiment.trial.model.apply)(trained.variables, x),
+        atol=1e-5,
+    )
+
+
+def rows_of(errors, **changes):
+    common = {
+        "experiment": "e",
+        "reading": "as trained",
+        "seconds": 1.0,
+        "training_parameters": 10,
+        "test_parameters": 10,
+        "steps": 1,
+        "groups": ["D4", "C4"],
+    }
+    return [
+        {**common, "method": method, "seed": seed, "test_error": error, **changes}
+        for method, own in errors.items()
+        for seed, error in enumerate(own)
+    ]
+
+
+def test_statistics_pair_seeds():
+    rows = rows_of({"a": [0.1, 0.2, 0.3], "b": [0.2, 0.31, 0.39], "c": [0.5]})
+    lines = {line.method: line for line in summarize.summarize(rows[::-1], "a")}
+    a, b, c = (lines[name] for name in "abc")
+    assert (a.difference, a.interval, a.p) == (None, None, None)
+    # Differences 10, 11, 9: mean 10, deviation 1, t = 10 sqrt(3) with 2 degrees.
+    np.testing.assert_allclose([b.difference, b.mean, b.median], [10, 30, 31])
+    np.testing.assert_allclose(b.deviation, np.std([20, 31, 39], ddof=1))
+    np.testing.assert_allclose(b.p, 0.00331, rtol=1e-2)
+    # One in 27 resamples holds 9 alone, and one 11 alone: more than 2.5 %.
+    np.testing.assert_allclose(b.interval, (9, 11))
+    assert (c.interval, c.p, c.deviation) == (None, None, 0.0)
+    np.testing.assert_allclose(c.difference, 40)
+    assert b.last_groups == {"C4": 3}
+
+
+def test_the_interval_is_that_of_all_resamples():
+    errors = [0.3, 0.1, 0.5, 0.2, 0.25]
+    rows = rows_of({"a": [0.0] * 5, "b": errors})
+    _, b = summarize.summarize(rows, "a")
+    grid = np.stack(np.meshgrid(*[errors] * 5), -1).reshape(-1, 5).mean(1)
+    expected = 100 * np.quantile(grid, [0.025, 0.975])
+    np.testing.assert_allclose(b.interval, expected, rtol=0.07)
+
+
+def test_readings_of_one_method_are_lines_of_their_own():
+    rows = [
+        row
+        for reading in ("mixed", "collapsed", "retrained")
+        for row in rows_of({"a": [0.1]}, reading=reading)
+    ]
+    lines = list(summarize.summarize(rows, "a"))
+    assert [line.method for line in lines] == ["a", "a, retrained"]
+    with pytest.raises(ValueError, match="'c' is no row of the table; nearest"):
+        list(summarize.summarize(rows, "c"))
+
+
+def test_tables_and_pictures(tmp_path, capsys):
+    rows = rows_of({"D4": [0.1, 0.2], "EquiNAS_D": [0.3, 0.45]})
+    path = [
+        {"step": step, "weights": {"conv1": {"D4": z, "C1": 1 - z}}}
+        for step, z in ((1, 0.5), (2, 0.6))
+    ]
+    for row in rows[2:]:
+        row["mixtures"] = path
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summarize.main([str(file)])
+    names = {p.name for p in (tmp_path / "summary").iterdir()}
+    assert names == {"e.md", "e.tex", "e.png", "e-EquiNAS_D-mixtures.png"}
+    table = (tmp_path / "summary/e.md").read_text().splitlines()
+    assert {line.count("|") for line in table} == {len(summarize.COLUMNS) + 1}
+    assert "| 15.00 ± 7.07 |" in table[2]
+    tex = (tmp_path / "summary/e.tex").read_text()
+    assert r"15.00 $\pm$ 7.07" in tex
+    assert r"95 \% interval" in tex
+    assert r"EquiNAS\_D" in tex
+    rows = [line for line in tex.splitlines() if "&" in line]
+    assert {line.count("&") for line in rows} == {len(summarize.COLUMNS) - 1}
+    with pytest.raises(SystemExit):
+        summarize.main([str(tmp_path / "none")])
+    assert "there is no file" in capsys.readouterr().out
+
+
+@pytest.fixture
+def blank(monkeypatch):
+    """Data of the right shapes, and nothing to see."""
+
+    def load(name, group, size):
+        data = DATA["rotmnist" if name == "mnist" else name]
+        images = np.zeros((256, data.space, data.space, data.channels), np.float32)
+        split = Split(images, np.zeros(256, np.int32))
+        return Dataset(split, split, split, 8 if name == "isic2019" else 10)
+
+    monkeypatch.setattr(catalogue, "load", load)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("D4", 891_098),
+        ("C4", 1_761_898),
+        ("C1", 6_986_698),
+        ("EquiNAS_D", 18_307_098),
+        ("residual-pathway", 7_854_298),
+    ],
+)
+def test_the_networks_of_the_paper_have_its_parameters(blank, method, expected):
+    config = presets()[f"paper/rotmnist/{method}"].config
+    module = sys.modules[type(config).__module__]
+    trial = module.prepare(config, config.load()).trial
+    state = jax.eval_shape(lambda: trial.init(0, config.inputs(config.load())))
+    weights = getattr(state, "weights", state)
+    assert training.count_parameters(weights.params) == expected
+
+
+def test_presets_have_the_reported_settings():
+    known = presets()
+    assert len({preset.name for preset in known.values()}) == len(known)
+    for data, rate, epochs, size in (
+        ("rotmnist", 0.01, 100, 64),
+        ("galaxy10", 0.01, 50, 32),
+        ("isic2019", 0.001, 50, 32),
+    ):
+        for flavour in ("paper", "exact"):
+            config = known[f"{flavour}/{data}/EquiNAS_D"].config
+            found = (config.learning_rate, config.epochs, config.batch_size)
+            assert found == (rate, epochs, size)
+            assert config.mixture_rate == 0.01
+            assert (config.preset, config.schedule) == (flavour, "constant")
+            assert config.features == (16,) * 4 + (32,) * 4
+            evolution = known[f"{flavour}/{data}/EquiNAS_E"].config
+            assert (evolution.optimizer, evolution.learning_rate) == ("sgd", 0.1)
+            assert (evolution.generations, evolution.population) == (50, 10)
+            assert (evolution.epochs, evolution.batch_size) == (0.5, 64)
+    relaxed = known["paper/rotmnist/C1-from-trained-D4-SGD"].config
+    assert (relaxed.epochs, relaxed.relaxed_after) == (25.5, 12.75)
+    assert known["small/mnist-C4/EquiNAS_E"].config.data_group == "C4"
+    assert known["small/rotmnist/D4"].steps == 2025
+    static, mixed = (known[f"small/rotmnist/{m}"] for m in ("D4", "EquiNAS_D"))
+    assert mixed.multiplications == 3 * static.multiplications
+
+
+def test_every_preset_makes_a_network_for_its_images(blank):
+    for data in ("rotmnist", "galaxy10", "isic2019"):
+        config = presets()[f"small/{data}/D4"].config
+        model = config.model(eq.Architecture.uniform(eq.dihedral(4), config.layers))
+        inputs = config.inputs(config.load())
+        x = jax.ShapeDtypeStruct((2, *inputs.shape[1:]), inputs.dtype)
+        logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+        assert logits.shape == (2, 8 if data == "isic2019" else 10)
+
+
+def test_presets_are_listed_with_their_cost(capsys):
+    reproduce.main(["--list", "--only", "paper/rotmnist/*", "small/mnist-C4/D4"])
+    printed = capsys.readouterr().out
+    assert "paper/rotmnist/C1-from-trained-D4-SGD" in printed
+    assert "small/mnist-C4/D4" in printed
+    assert "galaxy10" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--only needs names or patterns"),
+        (["--only", "small/rotmnits/D4"], "nearest: small/rotmnist/D4"),
+        (["--only", "small/rotmnist/D4"], "mnist should hold"),
+        (["--only", "small/galaxy10/D4"], "galaxy10 should hold Galaxy10_DECals.h5"),
+        (["--seeds", "0"], "--seeds must be at least 1"),
+    ],
+)
+def test_bad_requests_leave_nothing_behind(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(catalogue.ROOT_VARIABLE, raising=False)
+    catalogue.load.cache_clear()
+    with pytest.raises(SystemExit) as error:
+        reproduce.main(arguments)
+    assert error.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_presets_run_by_their_name(folder, capsys, monkeypatch):
+    (row,) = rows_of({"any": [0.1]})
+    found = {k: v for k, v in row.items() if k in ("reading", "groups", "test_error")}
+    found |= {"training_parameters": 1, "test_parameters": 1, "steps": 1}
+    monkeypatch.setattr(methods, "run", lambda *_: [found])
+    arguments = ["--only", "small/mnist-C4/D4", "--seeds", "1", "--name", "run"]
+    reproduce.main(arguments)
+    (row,) = read(folder / "runs/run" / ROWS)
+    assert row["test_error"] == 0.1
+    assert (row["experiment"], row["method"]) == ("small/mnist-C4", "D4")
+    assert row["config"]["data_group"] == "C4"
+    reproduce.main(arguments)
+    assert len(read(folder / "runs/run" / ROWS)) == 1
+    assert "small/mnist-C4" in capsys.readouterr().out
+
+
+def test_the_methods_share_the_network_of_the_comparison():
+    for name in methods.METHODS:
+        config = compare.Config(**SMALL).configure(name, 3)
+        assert isinstance(config, Task)
+        assert config.features == (1, 1)
+        assert config.seed == 3
+    evolution = compare.Config(**SMALL).configure("EquiNAS_E", 0)
+    split = Split(np.zeros((320, 28, 28, 1)), np.zeros(320))
+    few = Dataset(split, split, split)
+    assert sum(evolution.lengths(few)) == 9  # of ten: an eighth of a pass is one step
+    assert isinstance(evolution, evolve.Config)
+    assert named_groups(evolution.groups)[0] == eq.dihedral(4)
+
+
+def kill_when(process, event, deadline=240):
+    """Kill a process as soon as something is seen, unless it ends before."""
+    begin = time.monotonic()
+    while process.poll() is None and not event():
+        assert time.monotonic() - begin < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_sigkill_in_training_selection_and_writing(tmp_path):
+    """The real command, killed again and again, ends where an undisturbed one does."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+    command = [sys.executable, "-m", "experiments.compare", *TINY, "--data", "quarter"]
+    command += ["--batch-size", "1000", "--seeds", "1"]
+    command += ["--methods", "EquiNAS_E", "--reference", "EquiNAS_E"]
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+
+    assert start("--name", "whole").wait() == 0
+    whole, killed = tmp_path / "runs/whole", tmp_path / "runs/killed"
+
+    def sizes():
+        return {str(p): p.stat().st_size for p in killed.rglob("metrics.jsonl")}
+
+    rng = np.random.default_rng(0)
+    process = start("--name", "killed")
+    for kind in ("at random", "record", "writing", "at random"):
+        at, before = time.monotonic() + rng.uniform(3, 10), sizes()
+        events = {
+            # in training, or on the way there
+            "at random": lambda at=at: time.monotonic() > at,
+            # selected, and its record written, but not its checkpoint
+            "record": lambda before=before: sizes().items() - before.items(),
+            # a file half written
+            "writing": lambda: any(killed.rglob("*.partial")),
+        }
+        kill_when(process, events[kind])
+        resume = ["--resume"] * (killed / "config.json").exists()
+        process = start("--name", "killed", *resume)
+    assert process.wait() == 0
+    names = [p.relative_to(whole) for p in whole.rglob("*") if p.is_file()]
+    assert {p.relative_to(killed) for p in killed.rglob("*") if p.is_file()} == {*names}
+    for name in names:
+        if name.name in ("metrics.jsonl", "checkpoint.msgpack") or (
+            name.name == "result.json" and len(name.parts) > 1
+        ):
+            assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    ours, theirs = (
+        [{k: v for k, v in row.items() if k != "seconds"} for row in read(run / ROWS)]
+        for run in (whole, killed)
+    )
+    assert ours == theirs
