@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 import eqjax as eq
 
@@ -97,9 +97,13 @@ def draw_comparison(path: Path, title: str, lines: Sequence[Line]) -> None:
             [line.test_parameters] * len(own), own, s=22, label=line.method, **style
         )
     left.invert_yaxis()
-    left.set(xlabel="test error (%)", xlim=(0, None))
-    right.set(xlabel="parameters at test", ylabel="test error (%)", xscale="log")
-    right.set_ylim(0, None)
+    left.set(xlabel="test error (%)", xscale="log")
+    right.set(xlabel="parameters at test", ylabel="test error (%)")
+    right.set(xscale="log", yscale="log")
+    for axis in (left.xaxis, right.xaxis, right.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:,g}")
+        axis.set_minor_formatter(NullFormatter())
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
     figure.suptitle(title)
     figure.savefig(path, dpi=130)
@@ -133,8 +137,7 @@ def draw_mixtures(
     figure = Figure(figsize=(6, height), layout="constrained")
     rows = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
     _draw_mixtures(dict(zip(layers, rows, strict=True)), points)
-    seeds = len(trajectories)
-    figure.suptitle(f"{title}, mean over {seeds} seeds", fontsize="medium")
+    figure.suptitle(f"{title}, seeds: {len(trajectories)}", fontsize="medium")
     figure.savefig(path, dpi=130)
 
 

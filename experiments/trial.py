@@ -26,6 +26,7 @@ from experiments.data.splits import Dataset, Split
 from experiments.search import batches
 
 State = TrainState | SearchState
+EVALUATED = 500 * 28 * 28  # pixels at once
 POINTS = 10  # of the mixtures' trajectory per piece
 
 
@@ -210,7 +211,7 @@ def _step(stack, batch, mixture_batch, keys, *, trial: Trial, strategy: Strategy
 
 def _record(trial, dataset, inputs, state, step, fitted) -> dict[str, Any]:
     variables = weights_of(state).variables
-    measured = training.evaluate(variables, *dataset.validation, model=trial.model)
+    measured = evaluate(variables, dataset.validation, trial.model)
     return {
         "step": step,
         "train_loss": _finite(fitted.loss),
@@ -218,6 +219,13 @@ def _record(trial, dataset, inputs, state, step, fitted) -> dict[str, Any]:
         "validation_loss": _finite(measured.loss),
         "validation_error": float(measured.error),
     }
+
+
+def evaluate(variables: Any, split: Split, model: eq.EquivariantCNN) -> Metrics:
+    """Return the metrics of a network on a split, in batches of so many pixels."""
+    height, width, _ = split.images.shape[1:]
+    size = max(1, EVALUATED // (height * width))
+    return training.evaluate(variables, *split, model=model, batch_size=size)
 
 
 def _weights(trial, inputs, point: tuple[int, Any], i: int) -> dict[str, Any]:
@@ -286,8 +294,8 @@ def reading(
       training_parameters: where it had more of them than now.
     """
     count = training.count_parameters(variables["params"])
-    measured = training.evaluate(variables, *dataset.validation, model=model)
-    tested = training.evaluate(variables, *dataset.test, model=model)
+    measured = evaluate(variables, dataset.validation, model)
+    tested = evaluate(variables, dataset.test, model)
     return {
         "reading": name,
         "groups": list(model.architecture.names),

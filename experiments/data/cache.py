@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,31 +143,11 @@ def _build(contents: Contents, described: dict[str, Any], folder: Path) -> None:
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    place: dict[int, tuple[str, int]] = {}  # of every image: split, number there
-    stores = {}
     for name, part in zip(SPLITS, contents.parts, strict=True):
-        place |= {int(image): (name, i) for i, image in enumerate(part)}
         np.save(partial / f"{name}-labels.npy", contents.labels[part].astype(np.int32))
-        stores[name] = np.lib.format.open_memmap(
-            partial / f"{name}-images.npy",
-            mode="w+",
-            dtype=contents.dtype,
-            shape=(len(part), *contents.shape),
-        )
-    sums = np.zeros((2, contents.shape[-1]))
-    total = len(contents.labels)
     label = f"preparing {folder.name.rpartition('-')[0]}"
-    for number, image in enumerate(track(contents.images, label, total)):
-        name, i = place[number]
-        stores[name][i] = image
-        if name == "train":
-            pixels = unit(image).astype(np.float64)
-            sums += pixels.mean((0, 1)), (pixels**2).mean((0, 1))
-    for store in stores.values():
-        store.flush()
-    mean, square = sums / len(contents.parts[0])
-    variance = np.maximum(square - mean**2, SMALLEST_VARIANCE)
-    mean, deviation = contents.normalization or (mean, np.sqrt(variance))
+    measured = _write_images(contents, partial, label)
+    mean, deviation = contents.normalization or measured
     meta = {
         **described,
         "mean": list(mean),
@@ -178,6 +158,43 @@ def _build(contents: Contents, described: dict[str, Any], folder: Path) -> None:
     meta["digest"] = _digest(meta)
     (partial / META).write_text(json.dumps(meta, indent=2) + "\n")
     partial.rename(folder)
+
+
+def _write_images(
+    contents: Contents, folder: Path, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the images of all splits, one pass over the source.
+
+    Returns:
+      Mean and deviation of the training images, per channel.
+    """
+    place: dict[int, tuple[str, int]] = {}  # of every image: split, number there
+    sums = np.zeros((2, contents.shape[-1]))
+    total = len(contents.labels)
+    with ExitStack() as opened:
+        stores = {}
+        for name, part in zip(SPLITS, contents.parts, strict=True):
+            place |= {int(image): (name, i) for i, image in enumerate(part)}
+            store = opened.enter_context((folder / f"{name}-images.npy").open("wb"))
+            header = {
+                "descr": np.dtype(contents.dtype).str,
+                "fortran_order": False,
+                "shape": (len(part), *contents.shape),
+            }
+            np.lib.format.write_array_header_1_0(store, header)
+            stores[name] = store, store.tell()
+        images = track(contents.images, label, total)
+        for number, image in zip(range(total), images, strict=True):
+            name, i = place[number]
+            store, begin = stores[name]
+            pixels = np.ascontiguousarray(image, contents.dtype)
+            store.seek(begin + i * pixels.nbytes)
+            store.write(pixels.reshape(contents.shape).data)
+            if name == "train":
+                values = unit(pixels).astype(np.float64)
+                sums += values.mean((0, 1)), (values**2).mean((0, 1))
+    mean, square = sums / len(contents.parts[0])
+    return mean, np.sqrt(np.maximum(square - mean**2, SMALLEST_VARIANCE))
 
 
 def _open(folder: Path) -> Dataset:

@@ -15,7 +15,7 @@ from experiments.data.decoding import square
 from experiments.data.splits import random_parts
 
 FILE = "Galaxy10_DECals.h5"
-COUNTS = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
+COUNTS: tuple[int, ...] = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
 SIDE, OLDER_SIDE = 256, 69
 NORMALIZATION = ([0.1673, 0.1626, 0.1588], [0.1202, 0.1123, 0.1052])
 READ_AT_ONCE = 64  # images
