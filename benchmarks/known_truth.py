@@ -29,8 +29,8 @@ def final_weights(data: str, seed: int, epochs: float):
     dataset = config.load()
     experiment = differentiate.prepare(config, dataset)
     lengths = pieces(experiment.steps, config.steps(1, dataset))
-    *_, last = fit(experiment.trial, dataset, config.inputs(dataset), [seed], lengths)
-    return last.records[0]["mixtures"][-1]["weights"]
+    *_, last = fit(experiment.trial, dataset, config.inputs(dataset), seed, lengths)
+    return last.record["mixtures"][-1]["weights"]
 
 
 def preference(weights, layers, present) -> float:

@@ -73,8 +73,8 @@ def main() -> None:
         rows["peak memory after preprocessing (GiB)"] = gibibytes()
         trial = baseline.prepare(config, dataset).trial
         begin = time.perf_counter()
-        (piece,) = fit(trial, dataset, config.inputs(dataset), [0], [STEPS])
-        jax.block_until_ready(piece.stack)
+        (piece,) = fit(trial, dataset, config.inputs(dataset), 0, [STEPS])
+        jax.block_until_ready(piece.state)
         rows[f"{STEPS} steps and validation, compiling included (s)"] = (
             time.perf_counter() - begin
         )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -20,7 +19,7 @@ from rich.console import Console
 import eqjax as eq
 from experiments import runs
 from experiments.data.splits import Dataset
-from experiments.display import print_readings, say_what_is_exact, step_progress
+from experiments.display import print_readings, progress, say_what_is_exact
 from experiments.pictures import draw_trial
 from experiments.task import Task
 from experiments.trial import (
@@ -28,7 +27,6 @@ from experiments.trial import (
     Trial,
     fit,
     ledger,
-    member,
     pack,
     pieces,
     reading,
@@ -116,43 +114,38 @@ def _train(
     lengths = pieces(experiment.steps, config.steps(1, dataset))
     saved, metrics = folder / "checkpoint.msgpack", folder / "metrics.jsonl"
     timing = folder / "timing.jsonl"
-    done, stack = 0, None
+    done, untrained = 0, lambda: trial.init(config.seed, inputs)
     if saved.exists():
-        template = jax.eval_shape(lambda: _stacked(trial.init(config.seed, inputs)))
-        done, stack = unpack(saved.read_bytes(), template)
-    elif experiment.begin is not None:
-        stack = _stacked(experiment.begin())
+        done, state = unpack(saved.read_bytes(), jax.eval_shape(untrained))
+    else:
+        state = (experiment.begin or untrained)()
     records = runs.read_lines(metrics, before=done)
     runs.read_lines(timing, before=done)
     begin = time.perf_counter()
-    with step_progress(console) as progress:
-        bar = progress.add_task("training", total=experiment.steps)
-        progress.update(bar, completed=sum(lengths[:done]))
-        for piece in fit(trial, dataset, inputs, [config.seed], lengths, stack, done):
-            stack, (record,) = piece
+    with progress(console, "steps") as shown:
+        bar = shown.add_task("training", total=experiment.steps)
+        shown.update(bar, completed=sum(lengths[:done]))
+        for piece in fit(trial, dataset, inputs, config.seed, lengths, state, done):
+            state, record = piece
             done += 1
             seconds = time.perf_counter() - begin
             begin += seconds
             runs.append_line(metrics, record)
             runs.append_line(timing, {"step": record["step"], "seconds": seconds})
-            runs.write_atomically(saved, pack(done, stack))
+            runs.write_atomically(saved, pack(done, state))
             records.append(record)
-            progress.update(bar, completed=record["step"])
+            shown.update(bar, completed=record["step"])
             console.print(
                 f"step {record['step']}/{experiment.steps}: training error "
                 f"{100 * record['train_error']:.2f} %, validation error "
                 f"{100 * record['validation_error']:.2f} % ({seconds:.0f} s)"
             )
-    return member(stack, 0), records
+    return state, records
 
 
 def _spread(count: int) -> list[int]:
     """Return at most POINTS numbers below a count, the first and last among them."""
     return sorted({round(i) for i in np.linspace(0, count - 1, POINTS)})
-
-
-def _stacked(state: State) -> State:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
 
 
 def main(

@@ -32,26 +32,13 @@ def say_what_is_exact(
         )
 
 
-def child_progress(console: Console) -> Progress:
-    """Return a bar that counts children."""
+def progress(console: Console, unit: str) -> Progress:
+    """Return a bar that counts in some unit."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("children"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-def step_progress(console: Console) -> Progress:
-    """Return a bar that counts training steps."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("steps"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
@@ -76,30 +63,26 @@ def summary(point: Checkpoint, record: dict[str, Any]) -> str:
 
 def print_front(console: Console, front: list[dict[str, Any]]) -> None:
     """Print the front as a table."""
-    table = Table(title="Pareto front of the last population")
-    table.add_column("groups, input to output")
-    for column in ("parameters", "validation error", "test error"):
-        table.add_column(column, justify="right")
-    for row in front:
-        table.add_row(
-            " ".join(row["groups"]),
-            f"{row['parameters']:,}",
-            f"{100 * row['validation_error']:.2f} %",
-            f"{100 * row['test_error']:.2f} %",
-        )
-    console.print(table)
+    rows = [{**row, "test_parameters": row["parameters"]} for row in front]
+    _print_networks(console, "Pareto front of the last population", rows)
 
 
 def print_readings(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print what is reported of a trained network as a table."""
-    table = Table(title="the trained network")
-    table.add_column("")
+    _print_networks(console, "the trained network", rows)
+
+
+def _print_networks(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
+    table = Table(title=title)
+    named = any("reading" in row for row in rows)
+    if named:
+        table.add_column("")
     table.add_column("groups, input to output")
     for column in ("parameters", "validation error", "test error"):
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
-            row["reading"],
+            *([row["reading"]] if named else []),
             " ".join(row["groups"]),
             f"{row['test_parameters']:,}",
             f"{100 * row['validation_error']:.2f} %",

@@ -25,9 +25,9 @@ from eqjax.population import Population
 from experiments import command, runs
 from experiments.data.splits import Dataset
 from experiments.display import (
-    child_progress,
     print_front,
     print_readings,
+    progress,
     say_what_is_exact,
     summary,
 )
@@ -135,14 +135,14 @@ def evolve(
         point = search.start(first_architecture(config))
     records = runs.read_lines(metrics, before=point.state.generation)
     runs.read_lines(timing, before=point.state.generation)
-    with child_progress(console) as progress:
-        bar = progress.add_task("", total=None)
+    with progress(console, "children") as shown:
+        bar = shown.add_task("", total=None)
         while point.state.generation <= config.generations:
             begin = time.perf_counter()
             label = f"generation {point.state.generation}/{config.generations}"
 
             def show(done: int, total: int, label: str = label) -> None:
-                progress.update(bar, completed=done, total=total, description=label)
+                shown.update(bar, completed=done, total=total, description=label)
 
             point, record = search.generation(point, show)
             seconds = time.perf_counter() - begin

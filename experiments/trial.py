@@ -1,7 +1,7 @@
-"""Training of one network, or of one per seed at a time, piece by piece.
+"""Training of a network, piece by piece.
 
 A piece is a pass over the training images, or what is left of one. After each the
-states can be saved, and a run goes on from there to the same result.
+state can be saved, and a run goes on from there to the same result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from flax import serialization
 
 import eqjax as eq
 from eqjax import training
-from eqjax.devices import Strategy, over_members
 from eqjax.differentiable import SearchState
 from eqjax.training import Metrics, TrainState
 from experiments.data.splits import Dataset, Split
@@ -123,25 +122,15 @@ class Trial:
 
 
 class Piece(NamedTuple):
-    """What is known after a piece of training.
+    """The state after a piece of training, and the record of it for the metrics."""
 
-    Attributes:
-      stack: the states, with a leading axis of seeds.
-      records: one per seed, for the metrics.
-    """
-
-    stack: Any
-    records: list[dict[str, Any]]
+    state: State
+    record: dict[str, Any]
 
 
 def weights_of(state: State) -> TrainState:
     """Return the network's own state."""
     return state.weights if isinstance(state, SearchState) else state
-
-
-def member(stack: Any, i: int) -> Any:
-    """Return one seed's part of a stack."""
-    return jax.tree.map(lambda leaf: leaf[i], stack)
 
 
 def pieces(steps: int, per_pass: int) -> list[int]:
@@ -154,62 +143,51 @@ def fit(
     trial: Trial,
     dataset: Dataset,
     inputs: jax.ShapeDtypeStruct,
-    seeds: Sequence[int],
+    seed: int,
     lengths: Sequence[int],
-    stack: Any = None,
+    state: State | None = None,
     done: int = 0,
 ) -> Iterator[Piece]:
-    """Train one network per seed, and yield after every piece.
+    """Train a network, and yield after every piece.
 
     Args:
       trial: what to train.
       dataset: training and validation split are used.
       inputs: shape of a batch.
-      seeds: of weights and batches, trained together under `vmap`.
+      seed: of weights and batches.
       lengths: steps of every piece.
-      stack: the states to go on from.
-      done: pieces that they have behind them.
+      state: the state to go on from; its memory is reused.
+      done: pieces that it has behind it.
     """
-    strategy = Strategy(width=len(seeds))
-    if stack is None:
-        states = [trial.init(seed, inputs) for seed in seeds]
-        stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    keys = jnp.stack([jax.random.fold_in(jax.random.key(s), 1) for s in seeds])
+    if state is None:
+        state = trial.init(seed, inputs)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
     begin = sum(lengths[:done])
     for number, steps in enumerate(lengths[done:], done):
-        streams = [
-            trial.batches(dataset.train, inputs.shape[0], steps, [seed, number])
-            for seed in seeds
-        ]
+        drawn = trial.batches(dataset.train, inputs.shape[0], steps, [seed, number])
         history: list[Metrics] = []
-        path: list[tuple[int, Any]] = []
+        path: list[dict[str, Any]] = []
         every = max(1, steps // POINTS)
-        for i, drawn in enumerate(zip(*streams, strict=True), 1):
-            batch, mixture_batch = jax.tree.map(lambda *a: np.stack(a), *drawn)
-            stack, metrics, logits = _step(
-                stack, batch, mixture_batch, keys, trial=trial, strategy=strategy
+        for i, (batch, mixture_batch) in enumerate(drawn, 1):
+            state, metrics, logits = _step(
+                state, batch, mixture_batch, key, trial=trial
             )
             history.append(metrics)
             if i % every == 0 or i == steps:
-                path.append((begin + i, logits))
+                weights = _weights(trial, inputs, jax.device_get(logits))
+                path.append({"step": begin + i, "weights": weights})
         begin += steps
-        fitted = jax.tree.map(lambda *m: np.mean(jax.device_get(m), 0), *history)
-        yield Piece(
-            stack,
-            [
-                _record(trial, dataset, inputs, member(stack, i), begin, fitted.of(i))
-                | {"mixtures": [_weights(trial, inputs, point, i) for point in path]}
-                for i in range(len(seeds))
-            ],
-        )
+        fitted = jax.tree.map(lambda *m: np.mean(jax.device_get(m)), *history)
+        record = _record(trial, dataset, state, begin, fitted)
+        yield Piece(state, {**record, "mixtures": path})
 
 
-@functools.partial(jax.jit, static_argnames=("trial", "strategy"), donate_argnums=0)
-def _step(stack, batch, mixture_batch, keys, *, trial: Trial, strategy: Strategy):
-    return over_members(trial.step, strategy, stack, batch, mixture_batch, keys)
+@functools.partial(jax.jit, static_argnames="trial", donate_argnums=0)
+def _step(state, batch, mixture_batch, key, *, trial: Trial):
+    return trial.step(state, batch, mixture_batch, key)
 
 
-def _record(trial, dataset, inputs, state, step, fitted) -> dict[str, Any]:
+def _record(trial, dataset, state, step, fitted) -> dict[str, Any]:
     variables = weights_of(state).variables
     measured = evaluate(variables, dataset.validation, trial.model)
     return {
@@ -228,20 +206,14 @@ def evaluate(variables: Any, split: Split, model: eq.EquivariantCNN) -> Metrics:
     return training.evaluate(variables, *split, model=model, batch_size=size)
 
 
-def _weights(trial, inputs, point: tuple[int, Any], i: int) -> dict[str, Any]:
-    """Return the weights of all mixtures after a step, for the metrics."""
-    step, logits = point
+def _weights(trial, inputs, logits) -> dict[str, dict[str, float]]:
+    """Return the weights of all mixtures, by layer and candidate, for the metrics."""
     if not logits:
-        return {"step": step, "weights": {}}
-    found = eq.mixtures(
-        {"mixture": member(jax.device_get(logits), i)}, model=trial.model, inputs=inputs
-    )
+        return {}
+    found = eq.mixtures({"mixture": logits}, model=trial.model, inputs=inputs)
     return {
-        "step": step,
-        "weights": {
-            "/".join(path): {name: round(float(z), 6) for name, z in weights.items()}
-            for path, weights in found.items()
-        },
+        "/".join(path): {name: round(float(z), 6) for name, z in weights.items()}
+        for path, weights in found.items()
     }
 
 
@@ -249,17 +221,17 @@ def _finite(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def pack(done: int, stack: Any) -> bytes:
-    """Return a checkpoint: how many pieces are done, and the states."""
-    state = serialization.to_state_dict(jax.device_get(stack))
-    return serialization.msgpack_serialize({"done": done, "state": state})
+def pack(done: int, state: State) -> bytes:
+    """Return a checkpoint: how many pieces are done, and the state."""
+    tree = serialization.to_state_dict(jax.device_get(state))
+    return serialization.msgpack_serialize({"done": done, "state": tree})
 
 
-def unpack(saved: bytes, template: Any) -> tuple[int, Any]:
-    """Read a checkpoint into states of the template's structure."""
+def unpack(saved: bytes, template: Any) -> tuple[int, State]:
+    """Read a checkpoint into a state of the template's structure."""
     tree = serialization.msgpack_restore(saved)
-    stack = serialization.from_state_dict(template, tree["state"])
-    return tree["done"], jax.tree.map(jnp.asarray, stack)
+    state = serialization.from_state_dict(template, tree["state"])
+    return tree["done"], jax.tree.map(jnp.asarray, state)
 
 
 def ledger(

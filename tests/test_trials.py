@@ -12,7 +12,6 @@ from experiments import baseline, compare, differentiate, evolve, runs
 from experiments.collect import read
 from experiments.data import catalogue
 from experiments.data.splits import Split
-from experiments.trial import fit, member, pieces, weights_of
 
 TINY = (
     "--features 1 1 --kernel-size 3 --pool-after 1 2 --head-features 4 --epochs 2"
@@ -188,26 +187,6 @@ def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
         for i in range(2)
     ]
     assert losses[0] != losses[1]
-
-
-def test_seeds_together_are_the_seeds_one_by_one(folder):
-    dataset = catalogue.load("quarter")
-    config = differentiate.Config(**SMALL, optimizer="sgd", learning_rate=0.05)
-    experiment = differentiate.prepare(config, dataset)
-    lengths = pieces(3, 2)
-    assert lengths == [2, 1]
-    setting = (experiment.trial, dataset, config.inputs(dataset))
-    *_, together = fit(*setting, [3, 5], lengths)
-    for i, seed in enumerate((3, 5)):
-        *_, alone = fit(*setting, [seed], lengths)
-        losses = [p.records[j]["train_loss"] for p, j in ((together, i), (alone, 0))]
-        np.testing.assert_allclose(*losses, rtol=1e-4)
-        found, expected = member(together.stack, i), member(alone.stack, 0)
-        jax.tree.map(
-            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-2, atol=1e-4),
-            weights_of(found).params,
-            weights_of(expected).params,
-        )
 
 
 def test_the_best_of_an_evolution_is_trained_from_scratch(folder):

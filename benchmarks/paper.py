@@ -1,0 +1,147 @@
+"""The paper's experiments in the small setting, and what is to be expected of them.
+
+    python -m benchmarks.paper [--quick] [--json FILE]
+
+Runs, or goes on with, these two (about two hours on two cores, from the full MNIST that
+`make mnist` fetches), and writes their rows beside the JSON file as `small-*.jsonl`:
+
+    python -m experiments.reproduce --name small-rotmnist --seeds 3 --only ...
+    python -m experiments.reproduce --name small-augmented --seeds 3 --only ...
+
+Expected of RotMNIST: D4 and C4 are far ahead of C1, and C1 that was relaxed from D4 is
+clearly ahead of C1 from scratch. Of upright digits augmented by a known group in all
+splits: the searches find that group, in the last layer, whose group the network is
+invariant to. An evolution finds it if the best network's last layer has it; a mixture
+prefers it if in the last layer the candidates that the data has weigh more, in the
+mean, than those that it lacks. --quick: one seed of three experiments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.report import arguments, finish
+from experiments import runs
+from experiments.collect import ROWS, collect
+from experiments.presets import presets
+from experiments.summarize import by_experiment, print_table, summarize
+from experiments.task import AMBIENT
+
+ROTMNIST = (
+    "D4",
+    "C4",
+    "C1",
+    "C1-from-D4",
+    "C4-from-D4",
+    "C1-from-trained-D4",
+    "C4-from-trained-D4",
+    "residual-pathway",
+    "EquiNAS_D",
+    "EquiNAS_E",
+    "random-selection",
+    "random-static",
+    "random-mixture",
+)
+AUGMENTED = ("mnist", "mnist-D1", "mnist-C4", "mnist-D4")
+SEEDS = 3
+
+
+def run(name: str, chosen: Sequence[str], seeds: int, console: Console):
+    """Return the rows of some presets, from a run of this name."""
+    folder = runs.named_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = presets()
+    pieces = [known[preset].piece(s) for s in range(seeds) for preset in chosen]
+    return collect(pieces, folder, console), folder / ROWS
+
+
+def expectations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return by how much C1 from scratch is worse than each that should be better."""
+    lines = {line.method: line for line in summarize(rows, "C1")}
+    return {
+        method: {"C1_minus_it": -line.difference, "interval": line.interval}
+        for method, line in lines.items()
+        if method in ("D4", "C4", "C1 from D4", "C1 from trained D4")
+        and line.difference is not None
+    }
+
+
+def found(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the searches say of the symmetry of one data set."""
+    truth = AMBIENT.subgroup(rows[0]["config"]["data_group"])
+    evolved = [
+        row["groups"][-1]
+        for row in rows
+        if row["method"] == "EquiNAS_E" and row["reading"] == "best of front"
+    ]
+    mixed = [row["mixtures"][-1]["weights"] for row in rows if "mixtures" in row]
+    return {
+        "truth": truth.name,
+        "evolved": evolved,
+        "evolved_is_truth": sum(name == truth.name for name in evolved),
+        "evolved_is_within_truth": sum(
+            AMBIENT.subgroup(name) <= truth for name in evolved
+        ),
+        "preference": [preference(weights["head"], truth) for weights in mixed],
+    }
+
+
+def preference(weights: dict[str, float], truth) -> float | None:
+    """Return the mean weight of what the data has minus that of what it lacks."""
+    has = {name: AMBIENT.subgroup(name) <= truth for name in weights}
+    inside, outside = (
+        [z for name, z in weights.items() if has[name] == wanted]
+        for wanted in (True, False)
+    )
+    return statistics.mean(inside) - statistics.mean(outside) if outside else None
+
+
+def main() -> None:
+    """Run, compare with what is expected, and write."""
+    options = arguments(__doc__)
+    console = Console(width=160, highlight=False)
+    seeds, rivals = (1, ("C1", "D4")) if options.quick else (SEEDS, ROTMNIST)
+    augmented = AUGMENTED[-1:] if options.quick else AUGMENTED
+    suffix = "-quick" if options.quick else ""
+    chosen = {
+        f"small-rotmnist{suffix}": [f"small/rotmnist/{method}" for method in rivals],
+        f"small-augmented{suffix}": [
+            f"small/{data}/{method}"
+            for data in augmented
+            for method in ("EquiNAS_D", "EquiNAS_E")
+        ],
+    }
+    every: list[dict[str, Any]] = []
+    for name, own in chosen.items():
+        rows, file = run(name, own, seeds, console)
+        every += rows
+        if options.json:
+            kept = options.json.with_name(f"{name}.jsonl")
+            runs.write_atomically(kept, file.read_bytes())
+    errors: dict[str, float] = {}
+    summary: dict[str, Any] = {}
+    for experiment, rows in by_experiment(every).items():
+        for row in rows:
+            key = f"{experiment}, {row['method']}, {row['reading']}, seed {row['seed']}"
+            errors[f"{key}: test error (%)"] = 100 * row["test_error"]
+        first = rows[0]["method"]
+        lines = list(summarize(rows, first))
+        print_table(console, experiment, lines)
+        summary[experiment] = {
+            "lines": [dataclasses.asdict(line) for line in lines],
+            **(
+                {"expectations": expectations(rows)}
+                if experiment.endswith("rotmnist")
+                else {"found": found(rows)}
+            ),
+        }
+    finish(options, errors, summary)
+
+
+if __name__ == "__main__":
+    main()
