@@ -64,7 +64,10 @@ def expectations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return by how much C1 from scratch is worse than each that should be better."""
     lines = {line.method: line for line in summarize(rows, "C1")}
     return {
-        method: {"C1_minus_it": -line.difference, "interval": line.interval}
+        method: {
+            "C1_minus_it": -line.difference,
+            "interval": line.interval and [-bound for bound in line.interval[::-1]],
+        }
         for method, line in lines.items()
         if method in ("D4", "C4", "C1 from D4", "C1 from trained D4")
         and line.difference is not None

@@ -76,12 +76,20 @@ def print_list(console: Console, chosen: Sequence[Preset]) -> None:
     """Print what every preset costs."""
     table = Table(title="experiments, with what they cost per seed")
     table.add_column("name")
-    for column in ("training steps of all networks", "hours on two CPU cores, about"):
+    for column in ("training steps of all networks", "on two CPU cores, about"):
         table.add_column(column, justify="right")
     for preset in chosen:
-        hours = preset.multiplications / RATES[preset.flavour] / 3600
-        table.add_row(preset.name, f"{preset.steps:,}", f"{hours:,.2f}")
+        seconds = preset.multiplications / RATES[preset.flavour]
+        table.add_row(preset.name, f"{preset.steps:,}", duration(seconds))
     console.print(table)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{max(1, seconds / 60):.0f} min"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import eqjax as eq
+from benchmarks import paper
 from eqjax import training
 from experiments import baseline, compare, evolve, methods, reproduce, summarize
 from experiments.collect import ROWS, Piece, collect, read
@@ -22,18 +23,9 @@ from experiments.data import catalogue
 from experiments.data.splits import Dataset, Split
 from experiments.presets import DATA, presets
 from experiments.task import Task, named_groups
+from tests.tiny import SMALL, TINY
 
 ROOT = Path(__file__).parents[1]
-TINY = (
-    "--features 1 1 --kernel-size 3 --pool-after 1 2 --head-features 4 --epochs 2"
-).split()
-SMALL = {
-    "features": (1, 1),
-    "kernel_size": 3,
-    "pool_after": (1, 2),
-    "head_features": 4,
-    "epochs": 1.0,
-}
 QUIET = Console(quiet=True)
 
 
@@ -196,6 +188,26 @@ def test_readings_of_one_method_are_lines_of_their_own():
         list(summarize.summarize(rows, "c"))
 
 
+def test_what_is_expected_of_the_paper_is_read_off_the_rows():
+    errors = {"C1": [0.3, 0.4], "D4": [0.1, 0.1], "C1 from D4": [0.3, 0.5], "x": [0, 0]}
+    found = paper.expectations(rows_of(errors))
+    assert list(found) == ["D4", "C1 from D4"]
+    np.testing.assert_allclose(found["D4"]["C1_minus_it"], 25)
+    np.testing.assert_allclose(found["D4"]["interval"], (20, 30))
+    np.testing.assert_allclose(found["C1 from D4"]["C1_minus_it"], -5)
+    evolved = rows_of({"EquiNAS_E": [0.1, 0.1]}, reading="best of front")
+    evolved[1]["groups"] = ["D4", "C2"]
+    (mixed,) = rows_of({"EquiNAS_D": [0.1]}, reading="mixed")
+    weights = {"D4": 0.1, "C4": 0.3, "C2": 0.4, "D1": 0.1, "C1": 0.1}
+    mixed["mixtures"] = [{"step": 1, "weights": {"conv1": {}, "head": weights}}]
+    rows = [{**row, "config": {"data_group": "C4"}} for row in [*evolved, mixed]]
+    symmetry = paper.found(rows)
+    assert symmetry["evolved"] == ["C4", "C2"]
+    assert symmetry["evolved_is_truth"] == 1
+    assert symmetry["evolved_is_within_truth"] == 2
+    np.testing.assert_allclose(symmetry["preference"], [0.8 / 3 - 0.2 / 2])
+
+
 def test_tables_and_pictures(tmp_path, capsys):
     rows = rows_of({"D4": [0.1, 0.2], "EquiNAS_D": [0.3, 0.45]})
     path = [
@@ -298,6 +310,8 @@ def test_presets_are_listed_with_their_cost(capsys):
     assert "paper/rotmnist/C1-from-trained-D4-SGD" in printed
     assert "small/mnist-C4/D4" in printed
     assert "galaxy10" not in printed
+    durations = [reproduce.duration(s) for s in (1, 100, 10_000, 1_000_000)]
+    assert durations == ["1 min", "2 min", "3 hours", "12 days"]
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,7 @@ from experiments import baseline, compare, differentiate, evolve, runs
 from experiments.collect import read
 from experiments.data import catalogue
 from experiments.data.splits import Split
-
-TINY = (
-    "--features 1 1 --kernel-size 3 --pool-after 1 2 --head-features 4 --epochs 2"
-).split()
-SMALL = {
-    "features": (1, 1),
-    "kernel_size": 3,
-    "pool_after": (1, 2),
-    "head_features": 4,
-    "epochs": 1.0,
-}
+from tests.tiny import SMALL, TINY
 
 
 def test_a_search_writes_everything_and_goes_on_after_a_kill(
