@@ -41,9 +41,9 @@ def main() -> None:
             config = Config(data=data, name=name, resume=resume)
             folder = runs.open_run(config, name)
         found = collect(config.pieces(), folder, console)
-        lines = list(summarize(found, config.reference))
-        print_table(console, data, lines)
-        summary[data] = [dataclasses.asdict(line) for line in lines]
+        comparison = summarize(found, config.reference)
+        print_table(console, data, comparison)
+        summary[data] = [dataclasses.asdict(line) for line in comparison.lines]
         for row in found:
             key = f"{data}, {row['method']}, {row['reading']}, seed {row['seed']}"
             rows[f"{key}: test error (%)"] = 100 * row["test_error"]

@@ -13,7 +13,7 @@ clearly ahead of C1 from scratch. Of upright digits augmented by a known group i
 splits: the searches find that group, in the last layer, whose group the network is
 invariant to. An evolution finds it if the best network's last layer has it; a mixture
 prefers it if in the last layer the candidates that the data has weigh more, in the
-mean, than those that it lacks. --quick: one seed of three experiments.
+mean, than those that it lacks. --quick: one seed of four experiments.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def run(name: str, chosen: Sequence[str], seeds: int, console: Console):
 
 def expectations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return by how much C1 from scratch is worse than each that should be better."""
-    lines = {line.method: line for line in summarize(rows, "C1")}
+    lines = {line.method: line for line in summarize(rows, "C1").lines}
     return {
         method: {
             "C1_minus_it": -line.difference,
@@ -132,11 +132,10 @@ def main() -> None:
         for row in rows:
             key = f"{experiment}, {row['method']}, {row['reading']}, seed {row['seed']}"
             errors[f"{key}: test error (%)"] = 100 * row["test_error"]
-        first = rows[0]["method"]
-        lines = list(summarize(rows, first))
-        print_table(console, experiment, lines)
+        comparison = summarize(rows)
+        print_table(console, experiment, comparison)
         summary[experiment] = {
-            "lines": [dataclasses.asdict(line) for line in lines],
+            "lines": [dataclasses.asdict(line) for line in comparison.lines],
             **(
                 {"expectations": expectations(rows)}
                 if experiment.endswith("rotmnist")

@@ -105,6 +105,7 @@ class Config(Task):
 
 def prepare(config: Config, dataset: Dataset) -> Experiment:
     """Return the network of a configuration, how it is trained and what is reported."""
+    config.inputs(dataset)  # raises where a batch is too large
     steps = config.steps(config.epochs, dataset)
     model = config.model(config.architecture, config.constraint)
     augment = None
@@ -140,6 +141,11 @@ def relaxed(config: Config, model: eq.EquivariantCNN, read, dataset) -> Experime
 
         return Experiment(config, trial, steps, read, begin)
     first = config.steps(config.relaxed_after, dataset)
+    if first >= steps:
+        raise ValueError(
+            f"--relaxed-after leaves none of the {steps} steps of --epochs for the "
+            "relaxed network"
+        )
     optimizer = config.weight_optimizer(first, steps - first)
     before, trial = Trial(source, optimizer), Trial(model, optimizer)
 

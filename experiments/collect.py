@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,38 +56,40 @@ def collect(
       console: for a line on every row.
 
     Raises:
-      ValueError: a folder holds a piece with other settings, or another process writes
-        into this one.
+      ValueError: a piece was begun with other settings, or an experiment with other
+        data; or another process writes into this folder.
     """
     file = folder / ROWS
-    with _alone(folder):
+    wanted = {piece.key for piece in pieces}
+    with runs.alone(folder):
         rows = read(file)
-        done = {(row["experiment"], row["method"], row["seed"]) for row in rows}
+        done = {_key(row) for row in rows}
+        sources = {row["experiment"]: row["data"] for row in rows}
         for piece in pieces:
+            now = piece.config.load().source
+            before = sources.setdefault(piece.experiment, now)
+            if now != before:
+                raise ValueError(
+                    f"{piece.experiment} was begun with the data {before}; now they "
+                    f"are {now}; choose another --name"
+                )
             if piece.key not in done:
                 new = _rows(piece, folder / piece.folder_name)
                 lines = "".join(json.dumps(row) + "\n" for row in rows + new)
                 runs.write_atomically(file, lines)
                 rows = read(file)
                 for row in new:
+                    error = row["test_error"]
+                    told = "" if error is None else f"test error {100 * error:.2f} % "
                     console.print(
                         f"{piece.experiment}, {piece.method}, {row['reading']}, seed "
-                        f"{row['seed']}: test error {100 * row['test_error']:.2f} % "
-                        f"({row['seconds']:.0f} s)"
+                        f"{row['seed']}: {told}({row['seconds']:.0f} s)"
                     )
-        return rows
+        return [row for row in rows if _key(row) in wanted]
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"another process writes into {folder}; wait, or choose another --name"
-            ) from None
-        yield
+def _key(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["experiment"], row["method"], row["seed"]
 
 
 def _rows(piece: Piece, folder: Path) -> list[dict[str, Any]]:

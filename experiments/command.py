@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -156,23 +157,25 @@ def main(
 ) -> None:
     """Run an experiment from the command line."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    try:
-        config = tyro.cli(kind, args=arguments, description=kind.__doc__)
-        if not config.resume:
-            prepare(config, config.load())  # errors leave no folder behind
-        folder = runs.open_run(config, f"{name}-{config.label}")
-        config = runs.saved_config(folder, kind)
-        dataset = config.load()
-        experiment = prepare(config, dataset)
-    except (ValueError, FileNotFoundError) as error:
-        console.print(f"error: {error}", markup=False)
-        raise SystemExit(2) from None
-    console.print(f"writing to {folder}")
-    say_what_is_exact(console, experiment.trial.model, dataset.image_shape[:2])
-    try:
-        rows = run(experiment, dataset, folder, console)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: --name {folder.name} --resume")
-        raise SystemExit(130) from None
-    print_readings(console, rows)
-    console.print(f"picture: {folder / 'trial.png'}")
+    with contextlib.ExitStack() as held:
+        try:
+            config = tyro.cli(kind, args=arguments, description=kind.__doc__)
+            if not config.resume:
+                prepare(config, config.load())  # errors leave no folder behind
+            folder = runs.open_run(config, f"{name}-{config.label}")
+            config = runs.saved_config(folder, kind)
+            dataset = config.load()
+            experiment = prepare(config, dataset)
+            held.enter_context(runs.alone(folder))
+        except (ValueError, OSError) as error:
+            console.print(f"error: {error}", markup=False)
+            raise SystemExit(2) from None
+        console.print(f"writing to {folder}")
+        say_what_is_exact(console, experiment.trial.model, dataset.image_shape[:2])
+        try:
+            rows = run(experiment, dataset, folder, console)
+        except KeyboardInterrupt:
+            console.print(f"interrupted; go on with: --name {folder.name} --resume")
+            raise SystemExit(130) from None
+        print_readings(console, rows)
+        console.print(f"picture: {folder / 'trial.png'}")

@@ -16,7 +16,7 @@ import sys
 import tyro
 from rich.console import Console
 
-from experiments import runs
+from experiments import methods, runs
 from experiments.collect import Piece, collect
 from experiments.methods import METHODS
 from experiments.summarize import print_table, summarize
@@ -82,11 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     try:
         config = tyro.cli(Config, args=arguments, description=__doc__)
-        config.inputs(config.load())
-        config.pieces()  # errors leave no folder behind
+        for piece in config.pieces():
+            methods.check(piece.config)  # errors leave no folder behind
         folder = runs.open_run(config, f"compare-{config.label}")
         config = runs.saved_config(folder, Config)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
     console.print(f"writing to {folder}")
@@ -95,10 +95,10 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         console.print(f"interrupted; go on with: --name {folder.name} --resume")
         raise SystemExit(130) from None
-    lines = list(summarize(rows, config.reference))
-    table = [dataclasses.asdict(line) for line in lines]
+    comparison = summarize(rows, config.reference)
+    table = [dataclasses.asdict(line) for line in comparison.lines]
     runs.write_json(folder / "result.json", {"table": table})
-    print_table(console, config.experiment, lines)
+    print_table(console, config.experiment, comparison)
 
 
 if __name__ == "__main__":

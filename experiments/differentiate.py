@@ -75,6 +75,12 @@ class Config(Task):
 
 def prepare(config: Config, dataset: Dataset) -> Experiment:
     """Return the network of a configuration, how it is trained and what is reported."""
+    half = len(dataset.train.labels) // 2
+    if config.mixture_images == "held-out" and config.batch_size > half:
+        raise ValueError(
+            f"--batch-size must be at most {half}, half of the training images, with "
+            f"--mixture-images held-out; got {config.batch_size}"
+        )
     steps = config.steps(config.epochs, dataset)
     largest = named_groups(config.groups)[0]
     model = config.model(

@@ -5,6 +5,7 @@ python -m experiments.evolve [--data rotated] [--groups D4 C4 C1] ...
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -108,6 +109,16 @@ def make_search(
     )
 
 
+def prepare(config: Config, dataset: Dataset) -> eq.EquivariantCNN:
+    """Return the network that the search starts from.
+
+    Raises:
+      ValueError: a batch is larger than the training split.
+    """
+    config.inputs(dataset)
+    return config.model(first_architecture(config))
+
+
 def first_architecture(config: Config) -> eq.Architecture:
     """Return the most symmetric architecture, where the search starts."""
     return eq.Architecture.uniform(named_groups(config.groups)[0], config.layers)
@@ -199,14 +210,10 @@ def retrain(
 
 
 def run(config: Config, folder: Path, console: Console) -> list[dict[str, Any]]:
-    """Search, or go on with it, in a folder; return the rows of the report.
-
-    Raises:
-      RuntimeError: every member diverged.
-    """
+    """Search, or go on with it, in a folder; return the rows of the report."""
     result = evolve(config, config.load(), folder, console, jax.devices()[:1])
     if not result["front"]:
-        raise RuntimeError(f"every member of {folder} diverged")
+        return [{"reading": "diverged", "groups": [], "test_error": None}]
     return result["readings"] + retrain(config, result, folder, console)
 
 
@@ -238,43 +245,46 @@ class Options:
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-    try:
-        options = tyro.cli(Options, args=arguments, description=__doc__)
-        config, hosts = options.config, options.hosts
-        devices = hosts.connect(config.batch_size)
-        named_groups(config.groups)
-        if not config.resume:
-            config.inputs(config.load())  # errors leave no folder behind
-        default = f"evolve-{config.label}"
-        folder = hosts.mirror(functools.partial(runs.open_run, config, default))
-        config = runs.saved_config(folder, Config)
-        dataset = config.load()
-    except (ValueError, FileNotFoundError) as error:
-        console.print(f"error: {error}", markup=False)
-        raise SystemExit(2) from None
-    except jax.errors.JaxRuntimeError as error:
-        hosts.leave(f"process {hosts.process} failed, or lost the others: {error}")
-    console.quiet = hosts.process > 0
-    console.print(f"writing to {folder}")
-    model = config.model(first_architecture(config))
-    say_what_is_exact(console, model, dataset.image_shape[:2])
-    try:
-        result = evolve(config, dataset, folder, console, devices, hosts.data_devices)
-        retrained = retrain(config, result, folder, console)
-    except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: --name {config.name} --resume")
-        raise SystemExit(130) from None
-    except jax.errors.JaxRuntimeError as error:
-        if hosts.processes == 1:
-            raise
-        hosts.leave(
-            f"process {hosts.process} failed, or lost the others: {error}\n"
-            f"start all of them again with --name {config.name} --resume"
-        )
-    print_front(console, result["front"])
-    if retrained:
-        print_readings(console, retrained)
-    console.print(f"picture: {folder / 'search.png'}")
+    with contextlib.ExitStack() as held:
+        try:
+            options = tyro.cli(Options, args=arguments, description=__doc__)
+            config, hosts = options.config, options.hosts
+            devices = hosts.connect(config.batch_size)
+            if not config.resume:
+                prepare(config, config.load())  # errors leave no folder behind
+            default = f"evolve-{config.label}"
+            folder = hosts.mirror(functools.partial(runs.open_run, config, default))
+            config = runs.saved_config(folder, Config)
+            dataset = config.load()
+            held.enter_context(runs.alone(folder))
+        except (ValueError, OSError) as error:
+            console.print(f"error: {error}", markup=False)
+            raise SystemExit(2) from None
+        except jax.errors.JaxRuntimeError as error:
+            hosts.leave(f"process {hosts.process} failed, or lost the others: {error}")
+        console.quiet = hosts.process > 0
+        console.print(f"writing to {folder}")
+        model = prepare(config, dataset)
+        say_what_is_exact(console, model, dataset.image_shape[:2])
+        try:
+            result = evolve(
+                config, dataset, folder, console, devices, hosts.data_devices
+            )
+            retrained = retrain(config, result, folder, console)
+        except KeyboardInterrupt:
+            console.print(f"interrupted; go on with: --name {config.name} --resume")
+            raise SystemExit(130) from None
+        except jax.errors.JaxRuntimeError as error:
+            if hosts.processes == 1:
+                raise
+            hosts.leave(
+                f"process {hosts.process} failed, or lost the others: {error}\n"
+                f"start all of them again with --name {config.name} --resume"
+            )
+        print_front(console, result["front"])
+        if retrained:
+            print_readings(console, retrained)
+        console.print(f"picture: {folder / 'search.png'}")
 
 
 if __name__ == "__main__":

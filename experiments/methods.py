@@ -63,11 +63,19 @@ METHODS: dict[str, Callable[..., Task]] = {
 }
 
 
-def run(config: Any, folder: Path, console: Console) -> list[dict[str, Any]]:
-    """Run a method, or go on with it, in a folder; return the rows of its report."""
-    module: Any = {
+def _module(config: Task) -> Any:
+    return {
         baseline.Config: baseline,
         differentiate.Config: differentiate,
         evolve.Config: evolve,
     }[type(config)]
-    return module.run(config, folder, console)
+
+
+def check(config: Task) -> None:
+    """Raise ValueError or OSError where a method cannot run, before it leaves files."""
+    _module(config).prepare(config, config.load())
+
+
+def run(config: Task, folder: Path, console: Console) -> list[dict[str, Any]]:
+    """Run a method, or go on with it, in a folder; return the rows of its report."""
+    return _module(config).run(config, folder, console)

@@ -97,10 +97,14 @@ def draw_comparison(path: Path, title: str, lines: Sequence[Line]) -> None:
             [line.test_parameters] * len(own), own, s=22, label=line.method, **style
         )
     left.invert_yaxis()
-    left.set(xlabel="test error (%)", xscale="log")
-    right.set(xlabel="parameters at test", ylabel="test error (%)")
-    right.set(xscale="log", yscale="log")
-    for axis in (left.xaxis, right.xaxis, right.yaxis):
+    left.set(xlabel="test error (%)")
+    right.set(xlabel="parameters at test", ylabel="test error (%)", xscale="log")
+    logarithmic = [right.xaxis]
+    if min(map(min, errors)) > 0:
+        left.set(xscale="log")
+        right.set(yscale="log")
+        logarithmic += [left.xaxis, right.yaxis]
+    for axis in logarithmic:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:,g}")
         axis.set_minor_formatter(NullFormatter())

@@ -2,8 +2,9 @@
 
 A preset is a data set, a method and a flavour. `paper` has the authors' settings and
 their network; `exact` the same settings and a network whose symmetry is exact; `small`
-an exact network and a training of minutes on two CPU cores. Where the paper leaves a
-setting open, it is said here.
+an exact network and a training of minutes on two CPU cores. The paper reports optimizer
+and passes of both searches; baselines here have those of EquiNAS_D, and with ", SGD" in
+their name those of EquiNAS_E.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Data:
 
     Attributes:
       task: what to load.
-      images: training images.
+      images: training images, about; only for what `--list` says of the cost.
       space: pixels per side.
       channels: of an image.
       batch_size: images per step.

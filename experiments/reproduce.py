@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import runs
+from experiments import methods, runs
 from experiments.collect import ROWS, collect
 from experiments.presets import Preset, presets
 from experiments.summarize import by_experiment, print_table, summarize
@@ -49,7 +49,7 @@ class Config:
     def __post_init__(self) -> None:
         """Reject seeds that are none."""
         if self.seeds < 1 or self.first_seed < 0:
-            raise ValueError("--seeds must be at least 1, and --first-seed 0")
+            raise ValueError("--seeds must be at least 1, and --first-seed at least 0")
 
     def chosen(self) -> list[Preset]:
         """Return the presets that the patterns match, in their own order.
@@ -101,24 +101,26 @@ def main(arguments: list[str] | None = None) -> None:
         if config.show:
             print_list(console, chosen)
             return
-        folder = runs.named_folder(config.name)
         for preset in chosen:
-            preset.config.load()  # errors leave no folder behind
+            methods.check(preset.config)  # errors leave no folder behind
+        folder = runs.named_folder(config.name)
+        if (folder / runs.CONFIG).exists():
+            raise ValueError(
+                f"{folder} is the run of another command; choose another --name"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         console.print(f"writing to {folder / ROWS}")
         seeds = range(config.first_seed, config.first_seed + config.seeds)
         pieces = [preset.piece(seed) for seed in seeds for preset in chosen]
         rows = collect(pieces, folder, console)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here")
         raise SystemExit(130) from None
     for experiment, own in by_experiment(rows).items():
-        methods = [row["method"] for row in own]
-        reference = "D4" if "D4" in methods else methods[0]
-        print_table(console, experiment, list(summarize(own, reference)))
+        print_table(console, experiment, summarize(own))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ that a run which is killed at any moment goes on from the last complete generati
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +28,8 @@ from experiments.task import Task
 Config = TypeVar("Config", bound=Task)
 ROOT = Path("runs")
 CONFIG = "config.json"  # the first file of a run: a folder without it holds none
+LOCK = "lock"
+PARTIAL = ".partial"  # behind the name of a file that is being written
 
 
 def new_folder(name: str | None, default: str) -> Path:
@@ -40,15 +44,20 @@ def new_folder(name: str | None, default: str) -> Path:
     """
     if name is None:
         names = [default, *(f"{default}-{i}" for i in range(2, 10_000))]
-        folder = next(ROOT / n for n in names if not (ROOT / n / CONFIG).exists())
+        folder = next(ROOT / n for n in names if not _is_taken(ROOT / n))
     else:
         folder = named_folder(name)
-        if (folder / CONFIG).exists():
+        if _is_taken(folder):
             raise ValueError(
                 f"{folder} exists; go on with it by --resume, or choose another --name"
             )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _is_taken(folder: Path) -> bool:
+    """Return whether a folder holds more than what a killed run has half written."""
+    return folder.is_dir() and any(p.suffix != PARTIAL for p in folder.iterdir())
 
 
 def named_folder(name: str) -> Path:
@@ -80,7 +89,9 @@ def open_run(config: Task, default: str) -> Path:
         raise ValueError(
             f"there is no run {config.name!r}; known: {', '.join(known) or 'none'}"
         )
-    saved = dataclasses.asdict(saved_config(folder, type(config)))
+    before = saved_config(folder, type(config))
+    saved = dataclasses.asdict(before)
+    _check_data(folder, before)
     for field in dataclasses.fields(config):
         asked = getattr(config, field.name)
         if field.name == "resume" or asked in (field.default, saved[field.name]):
@@ -96,7 +107,7 @@ def enter(folder: Path, config: Config) -> Config:
     """Begin, or go on with, the run of a configuration in a folder.
 
     Raises:
-      ValueError: the folder holds a run with other settings.
+      ValueError: the folder holds a run with other settings or other data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).exists():
@@ -109,11 +120,43 @@ def enter(folder: Path, config: Config) -> Config:
                 f"{folder} was begun with {field.name} {before}, not {now}; choose "
                 "another --name, or remove it"
             )
+    _check_data(folder, config)
     return config
 
 
+def _check_data(folder: Path, config: Task) -> None:
+    """Raise ValueError unless the data are those that a run was begun with."""
+    before = json.loads((folder / CONFIG).read_text())["data"]
+    now = config.load().source
+    if now != before:
+        raise ValueError(
+            f"{folder} was begun with the data {before}; now they are {now}"
+        )
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder, until this one ends.
+
+    Raises:
+      ValueError: another process does.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process writes into {folder}; wait, or choose another --name"
+            ) from None
+        yield
+
+
 def _write_config(folder: Path, config: Task) -> None:
-    saved = {"config": dataclasses.asdict(config), "environment": environment()}
+    saved = {
+        "config": dataclasses.asdict(config),
+        "data": config.load().source,
+        "environment": environment(),
+    }
     write_json(folder / CONFIG, saved)
 
 
@@ -146,7 +189,7 @@ def environment() -> dict[str, str]:
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(path.name + PARTIAL)
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()

@@ -10,9 +10,9 @@ import difflib
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -34,20 +34,25 @@ READINGS = {
 }
 LEVEL = 0.95  # of the intervals
 RESAMPLES = 9_999
-COLUMNS = (
-    "method",
-    "seeds",
-    "test error (%)",
-    "median",
-    "minus reference",
-    f"{100 * LEVEL:.0f} % interval",
-    "p",
-    "parameters, training",
-    "at test",
-    "steps",
-    "seconds",
-    "last layer",
-)
+ENDINGS = (".md", ".tex", ".png")
+
+
+def columns(reference: str) -> tuple[str, ...]:
+    """Return the heads of a table whose methods are compared to one of them."""
+    return (
+        "method",
+        "seeds",
+        "test error (%)",
+        "median",
+        f"minus {reference}",
+        f"{100 * LEVEL:.0f} % interval",
+        "p",
+        "parameters, training",
+        "at test",
+        "steps",
+        "seconds",
+        "last layer",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Line:
             f"{self.median:.2f}",
             "" if self.difference is None else f"{self.difference:+.2f}",
             "" if low is None else f"{low:+.2f} to {high:+.2f}",
-            "" if self.p is None else f"{self.p:.3f}",
+            "" if self.p is None else "<0.001" if self.p < 1e-3 else f"{self.p:.3f}",
             f"{self.training_parameters:,.0f}",
             f"{self.test_parameters:,.0f}",
             f"{self.steps:,.0f}",
@@ -113,48 +118,76 @@ class Line:
         ]
 
 
-def summarize(rows: Sequence[dict[str, Any]], reference: str) -> Iterator[Line]:
-    """Yield a line for every method of an experiment.
+class Comparison(NamedTuple):
+    """The lines of one experiment, and the one that all others are compared to."""
+
+    reference: str
+    lines: list[Line]
+
+
+def summarize(
+    rows: Sequence[dict[str, Any]], reference: str | None = None
+) -> Comparison:
+    """Return a line for every method of an experiment.
 
     Args:
       rows: of one experiment, as `collect` returns them.
-      reference: the line that all others are compared to, seed by seed.
+      reference: the line that all others are compared to, seed by seed; if None, D4
+        where there is one, else the first.
 
     Raises:
-      ValueError: there is no such line.
+      ValueError: there is no such line, a seed is there twice, or the data differ.
     """
     table: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
         if row["reading"] in READINGS:
             name = row["method"] + READINGS[row["reading"]]
-            table.setdefault(name, {})[row["seed"]] = row
+            if row["seed"] in table.setdefault(name, {}):
+                raise ValueError(
+                    f"{row['experiment']}, {name}, seed {row['seed']} is there twice; "
+                    "summarize files with equal names of experiments one by one"
+                )
+            table[name][row["seed"]] = row
+    sources = {row["data"] for row in rows}
+    if len(sources) > 1:
+        name, found = rows[0]["experiment"], "; ".join(sources)
+        raise ValueError(f"{name} has rows of different data: {found}")
+    if reference is None and table:
+        reference = "D4" if "D4" in table else next(iter(table))
     if reference not in table:
-        near = difflib.get_close_matches(reference, table, 1, 0)
+        near = difflib.get_close_matches(str(reference), table, 1, 0)
         raise ValueError(
-            f"--reference {reference!r} is no row of the table; nearest: {near}"
+            f"--reference {reference!r} is no row of the table; nearest: "
+            f"{', '.join(near) or 'none, the table is empty'}"
         )
-    base = _errors(table[reference])
-    for name, own in table.items():
-        errors = _errors(own)
-        pairs = [(errors[seed], base[seed]) for seed in errors if seed in base]
-        other = name != reference and bool(pairs)
-        several = other and len(pairs) > 1
-        yield Line(
-            name,
-            errors,
-            difference=float(np.mean([a - b for a, b in pairs])) if other else None,
-            interval=_interval([a - b for a, b in pairs]) if several else None,
-            p=float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
-            if several
-            else None,
-            training_parameters=_median(own, "training_parameters"),
-            test_parameters=_median(own, "test_parameters"),
-            steps=_median(own, "steps"),
-            seconds=_median(own, "seconds"),
-            last_groups=dict(
-                Counter(row["groups"][-1] for row in own.values()).most_common()
-            ),
-        )
+    return Comparison(
+        reference,
+        [_line(name, own, table[reference]) for name, own in table.items()],
+    )
+
+
+def _line(
+    name: str, rows: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]]
+) -> Line:
+    """Return the line of the rows of every seed, beside those of the reference."""
+    errors, base = _errors(rows), _errors(reference)
+    pairs = [(errors[seed], base[seed]) for seed in errors if seed in base]
+    differences = [] if rows is reference else [a - b for a, b in pairs]
+    several = len(differences) > 1
+    varied = several and np.ptp(differences) > 0
+    groups = Counter(row["groups"][-1] for row in rows.values())
+    return Line(
+        name,
+        errors,
+        difference=statistics.mean(differences) if differences else None,
+        interval=_interval(differences) if several else None,
+        p=float(stats.ttest_1samp(differences, 0).pvalue) if varied else None,
+        training_parameters=_median(rows, "training_parameters"),
+        test_parameters=_median(rows, "test_parameters"),
+        steps=_median(rows, "steps"),
+        seconds=_median(rows, "seconds"),
+        last_groups=dict(groups.most_common()),
+    )
 
 
 def _errors(rows: dict[int, dict[str, Any]]) -> dict[int, float]:
@@ -178,35 +211,38 @@ def _interval(differences: Sequence[float]) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def print_table(console: Console, title: str, lines: Sequence[Line]) -> None:
+def print_table(console: Console, title: str, comparison: Comparison) -> None:
     """Print the lines of an experiment."""
     table = Table(title=f"{title}: test error over seeds, and medians of the rest")
-    for column in COLUMNS:
+    for column in columns(comparison.reference):
         left = column in ("method", "last layer")
         table.add_column(column, justify="left" if left else "right")
-    for line in lines:
+    for line in comparison.lines:
         table.add_row(*line.cells())
     console.print(table)
 
 
-def markdown(lines: Sequence[Line]) -> str:
+def markdown(comparison: Comparison) -> str:
     """Return the lines of an experiment as a Markdown table."""
-    rows = [list(COLUMNS), ["---"] * len(COLUMNS), *(line.cells() for line in lines)]
+    head = columns(comparison.reference)
+    body = [line.cells() for line in comparison.lines]
+    rows = [head, ["---"] * len(head), *body]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def latex(lines: Sequence[Line]) -> str:
+def latex(comparison: Comparison) -> str:
     """Return the lines of an experiment as a LaTeX table for the package booktabs."""
+    names = columns(comparison.reference)
     head, *body = (
         " & ".join(
             cell.replace("%", r"\%").replace("±", r"$\pm$").replace("_", r"\_")
             for cell in row
         )
-        for row in (COLUMNS, *(line.cells() for line in lines))
+        for row in (names, *(line.cells() for line in comparison.lines))
     )
     return "\n".join(
         [
-            rf"\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 2)}l}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(names) - 2)}l}}",
             rf"\toprule {head} \\ \midrule",
             *(rf"{row} \\" for row in body),
             r"\bottomrule",
@@ -226,34 +262,55 @@ def by_experiment(
     return found
 
 
-def write(rows: Sequence[dict[str, Any]], reference: str, folder: Path) -> list[Path]:
+def write(
+    rows: Sequence[dict[str, Any]], reference: str | None, folder: Path
+) -> list[Path]:
     """Write the tables and pictures of every experiment; return the files.
 
     Args:
       rows: of any experiments.
-      reference: as in `summarize`; where an experiment lacks it, its first method.
+      reference: as in `summarize`.
       folder: to write into.
     """
+    experiments = by_experiment(rows)
+    compared = {name: summarize(own, reference) for name, own in experiments.items()}
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for experiment, own in by_experiment(rows).items():
-        methods = [row["method"] for row in own]
-        lines = list(summarize(own, reference if reference in methods else methods[0]))
-        stem = experiment.replace("/", "-")
-        for ending, text in ((".md", markdown(lines)), (".tex", latex(lines))):
-            file = folder / f"{stem}{ending}"
-            file.write_text(text)
-            written.append(file)
-        file = folder / f"{stem}.png"
-        draw_comparison(file, experiment, lines)
-        written.append(file)
-        mixed = [row for row in own if "mixtures" in row]
+    for experiment, comparison in compared.items():
+        stem = folder / experiment.replace("/", "-")
+        table, tex, picture = (stem.with_name(stem.name + e) for e in ENDINGS)
+        table.write_text(markdown(comparison))
+        tex.write_text(latex(comparison))
+        draw_comparison(picture, experiment, comparison.lines)
+        written += [table, tex, picture]
+        mixed = [row for row in experiments[experiment] if "mixtures" in row]
         for method in dict.fromkeys(row["method"] for row in mixed):
             paths = [row["mixtures"] for row in mixed if row["method"] == method]
-            file = folder / f"{stem}-{method.replace(' ', '_')}-mixtures.png"
+            file = stem.with_name(
+                f"{stem.name}-{method.replace(' ', '_')}-mixtures.png"
+            )
             draw_mixtures(file, f"{experiment}, {method}", paths)
             written.append(file)
     return written
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it holds something else.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    try:
+        rows = read(file)
+        whole = all(row.keys() >= {"experiment", "method", "reading"} for row in rows)
+    except (ValueError, AttributeError):
+        rows, whole = [], False
+    if not (rows and whole):
+        raise ValueError(f"{file} should hold rows of `reproduce` or `compare`")
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,8 +319,8 @@ class Config:
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Files of rows that `reproduce` or `compare` wrote."""
-    reference: str = "D4"
-    """Method that all others are compared to."""
+    reference: str | None = None
+    """Row of the tables that all others are compared to; D4 if not given."""
     out: Path | None = None
     """Folder for tables and pictures; beside the first file if not given."""
 
@@ -272,13 +329,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     config = tyro.cli(Config, args=arguments, description=__doc__)
-    missing = [str(file) for file in config.files if not file.is_file()]
-    if missing or not config.files:
-        console.print(f"error: there is no file {', '.join(missing)}", markup=False)
-        raise SystemExit(2)
-    rows = [row for file in config.files for row in read(file)]
-    folder = config.out or config.files[0].parent / "summary"
-    for file in write(rows, config.reference, folder):
+    try:
+        if not config.files:
+            raise ValueError(
+                "expected at least one file of rows, such as results.jsonl"
+            )
+        rows = [row for file in config.files for row in read_rows(file)]
+        folder = config.out or config.files[0].parent / "summary"
+        files = write(rows, config.reference, folder)
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+    for file in files:
         console.print(str(file))
 
 

@@ -626,6 +626,7 @@ def test_arrays_with_parts_of_their_own(tmp_path, names, validation):
         (IMAGES.transpose(0, 3, 1, 2), LABELS, r"last axis, found \(40, 3, 8, 8\)"),
         (IMAGES[:39], LABELS, "for n = 40 labels"),
         (IMAGES - 300.0, LABELS, r"pixels should be in \[0, 1\] or .*, found -"),
+        (IMAGES / 255 * 1.001, LABELS, r"pixels should be in .* to 1.0\d+"),
         (IMAGES * np.nan, LABELS, "pixels should be in .* found nan"),
         (IMAGES.astype(object), LABELS, "no readable .npz archive: Object arrays"),
         (IMAGES, LABELS + 0.5, "class numbers from 0, found float64"),

@@ -46,6 +46,7 @@ def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
     one, two = folder / "runs/one", folder / "runs/two"
     assert {p.name for p in one.iterdir()} == {
         "config.json",
+        "lock",
         "metrics.jsonl",
         "timing.jsonl",
         "checkpoint.msgpack",

@@ -1,5 +1,6 @@
 """Comparisons, presets and statistics: what reruns the paper's experiments."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -107,6 +108,41 @@ def test_a_piece_with_other_settings_and_a_second_process_are_refused(folder):
             collect([], folder, QUIET)
 
 
+def test_changed_data_are_refused(folder, monkeypatch, capsys):
+    (folder / "pieces").mkdir()
+    collect([piece(epochs=0.2)], folder / "pieces", QUIET)
+    arguments = [*TINY, "--epochs", "0.2", "--name", "run"]
+    baseline.main(arguments)
+    other = dataclasses.replace(catalogue.load("quarter"), source="other digits")
+    monkeypatch.setattr(catalogue, "load", lambda *settings: other)
+    with pytest.raises(ValueError, match="few digits was begun with the data embedded"):
+        collect([piece(epochs=0.2)], folder / "pieces", QUIET)
+    (folder / "pieces" / ROWS).unlink()
+    with pytest.raises(ValueError, match="with the data embedded .* other digits"):
+        collect([piece(epochs=0.2)], folder / "pieces", QUIET)
+    with pytest.raises(SystemExit):
+        baseline.main(["--name", "run", "--resume"])
+    assert "was begun with the data embedded" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_only_the_rows_of_the_pieces_are_returned_and_all_are_kept(folder):
+    row = {"experiment": "another", "method": "D4", "seed": 0, "data": "other"}
+    (folder / ROWS).write_text(json.dumps(row) + "\n")
+    rows = collect([piece(epochs=0.2)], folder, QUIET)
+    assert [r["experiment"] for r in rows] == ["few digits"]
+    assert read(folder / ROWS) == [row, *rows]
+
+
+def test_an_evolution_that_diverges_is_a_row(folder):
+    settings = {"epochs": 0.2, "optimizer": "sgd", "learning_rate": 1e30}
+    wanted = [piece("random selection", **settings), piece(epochs=0.2)]
+    rows = collect(wanted, folder, QUIET)
+    assert [row["reading"] for row in rows] == ["diverged", "as trained"]
+    assert [line.method for line in summarize.summarize(rows).lines] == ["D4"]
+
+
 def test_a_network_is_trained_with_the_larger_group_and_then_relaxed(folder):
     config = baseline.Config(
         groups=("C1",), relaxed_from="D4", relaxed_after=1.0, **{**SMALL, "epochs": 2.0}
@@ -139,6 +175,7 @@ def rows_of(errors, **changes):
         "experiment": "e",
         "reading": "as trained",
         "seconds": 1.0,
+        "data": "some",
         "training_parameters": 10,
         "test_parameters": 10,
         "steps": 1,
@@ -153,7 +190,7 @@ def rows_of(errors, **changes):
 
 def test_statistics_pair_seeds():
     rows = rows_of({"a": [0.1, 0.2, 0.3], "b": [0.2, 0.31, 0.39], "c": [0.5]})
-    lines = {line.method: line for line in summarize.summarize(rows[::-1], "a")}
+    lines = {line.method: line for line in summarize.summarize(rows[::-1], "a").lines}
     a, b, c = (lines[name] for name in "abc")
     assert (a.difference, a.interval, a.p) == (None, None, None)
     # Differences 10, 11, 9: mean 10, deviation 1, t = 10 sqrt(3) with 2 degrees.
@@ -170,7 +207,7 @@ def test_statistics_pair_seeds():
 def test_the_interval_is_that_of_all_resamples():
     errors = [0.3, 0.1, 0.5, 0.2, 0.25]
     rows = rows_of({"a": [0.0] * 5, "b": errors})
-    _, b = summarize.summarize(rows, "a")
+    _, b = summarize.summarize(rows, "a").lines
     grid = np.stack(np.meshgrid(*[errors] * 5), -1).reshape(-1, 5).mean(1)
     expected = 100 * np.quantile(grid, [0.025, 0.975])
     np.testing.assert_allclose(b.interval, expected, rtol=0.07)
@@ -182,10 +219,24 @@ def test_readings_of_one_method_are_lines_of_their_own():
         for reading in ("mixed", "collapsed", "retrained")
         for row in rows_of({"a": [0.1]}, reading=reading)
     ]
-    lines = list(summarize.summarize(rows, "a"))
+    lines = summarize.summarize(rows, "a").lines
     assert [line.method for line in lines] == ["a", "a, retrained"]
     with pytest.raises(ValueError, match="'c' is no row of the table; nearest"):
-        list(summarize.summarize(rows, "c"))
+        summarize.summarize(rows, "c")
+    with pytest.raises(ValueError, match="e, a, retrained, seed 0 is there twice"):
+        summarize.summarize([*rows, rows[-1]])
+    with pytest.raises(ValueError, match="e has rows of different data"):
+        summarize.summarize([*rows, {**rows[-1], "seed": 1, "data": "other"}])
+
+
+def test_equal_errors_and_none_at_all_are_shown(tmp_path):
+    rows = rows_of({"a": [0.0, 0.0], "D4": [0.0, 0.1], "c": [0.1, 0.2]})
+    comparison = summarize.summarize(rows)
+    assert comparison.reference == "D4"
+    assert comparison.lines[2].p is None  # worse by the same with every seed
+    np.testing.assert_allclose(comparison.lines[2].interval, (10, 10))
+    summarize.write(rows, None, tmp_path)
+    assert (tmp_path / "e.png").stat().st_size > 10_000
 
 
 def test_what_is_expected_of_the_paper_is_read_off_the_rows():
@@ -222,17 +273,27 @@ def test_tables_and_pictures(tmp_path, capsys):
     names = {p.name for p in (tmp_path / "summary").iterdir()}
     assert names == {"e.md", "e.tex", "e.png", "e-EquiNAS_D-mixtures.png"}
     table = (tmp_path / "summary/e.md").read_text().splitlines()
-    assert {line.count("|") for line in table} == {len(summarize.COLUMNS) + 1}
+    assert {line.count("|") for line in table} == {len(summarize.columns("D4")) + 1}
     assert "| 15.00 ± 7.07 |" in table[2]
     tex = (tmp_path / "summary/e.tex").read_text()
     assert r"15.00 $\pm$ 7.07" in tex
     assert r"95 \% interval" in tex
     assert r"EquiNAS\_D" in tex
     rows = [line for line in tex.splitlines() if "&" in line]
-    assert {line.count("&") for line in rows} == {len(summarize.COLUMNS) - 1}
-    with pytest.raises(SystemExit):
-        summarize.main([str(tmp_path / "none")])
-    assert "there is no file" in capsys.readouterr().out
+    assert {line.count("&") for line in rows} == {len(summarize.columns("D4")) - 1}
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "config.json").write_text("{\n}\n")
+    for arguments, message in (
+        ([str(tmp_path / "none")], "there is no file"),
+        ([str(tmp_path / "metrics.jsonl")], "metrics.jsonl should hold rows of"),
+        ([str(tmp_path / "config.json")], "config.json should hold rows of"),
+        ([], "expected at least one file"),
+        ([str(file), "--reference", "D5"], "'D5' is no row of the table; nearest: D4"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            summarize.main(arguments)
+        assert error.value.code == 2
+        assert message in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture
@@ -352,6 +413,19 @@ def test_presets_run_by_their_name(folder, capsys, monkeypatch):
     reproduce.main(arguments)
     assert len(read(folder / "runs/run" / ROWS)) == 1
     assert "small/mnist-C4" in capsys.readouterr().out
+
+
+def test_runs_of_other_commands_are_left_alone(folder, capsys):
+    baseline.main([*TINY, "--epochs", "0.2", "--name", "run"])
+    with pytest.raises(SystemExit):
+        reproduce.main(["--only", "small/mnist/D4", "--name", "run"])
+    (folder / "runs/rows").mkdir()
+    (folder / "runs/rows" / ROWS).write_text("")
+    with pytest.raises(SystemExit):
+        compare.main([*TINY, "--name", "rows"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "runs/run is the run of another command" in printed
+    assert "runs/rows exists" in printed
 
 
 def test_the_methods_share_the_network_of_the_comparison():

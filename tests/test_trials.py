@@ -26,6 +26,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     whole, killed = folder / "runs/whole", folder / "runs/killed"
     assert {p.name for p in whole.iterdir()} == {
         "config.json",
+        "lock",
         "metrics.jsonl",
         "timing.jsonl",
         "checkpoint.msgpack",
@@ -267,6 +268,31 @@ def test_one_trial_is_one_program_for_all_seeds():
             baseline.main,
             ["--method", "augmented", "--groups", "D4", "C4"],
             "--method augmented takes one of --groups",
+        ),
+        (
+            baseline.main,
+            ["--batch-size", "201"],
+            "--batch-size must be at most 200, the training images",
+        ),
+        (
+            baseline.main,
+            ["--relaxed-from", "D4", "--relaxed-after", "4"],
+            "--relaxed-after must be at least 0 and below --epochs",
+        ),
+        (
+            baseline.main,
+            ["--relaxed-after", "1"],
+            "--relaxed-after needs --relaxed-from",
+        ),
+        (
+            compare.main,
+            ["--epochs", "0.1", "--methods", "C1 from trained D4", "D4"],
+            "--relaxed-after leaves none of the 1 steps",
+        ),
+        (
+            differentiate.main,
+            ["--batch-size", "101", "--mixture-images", "held-out"],
+            "--batch-size must be at most 100, half of the training images",
         ),
         (differentiate.main, ["--groups", "C4", "D2"], "one that contains all others"),
         (differentiate.main, ["--lookahead", "-1"], "--lookahead must be at least 0"),

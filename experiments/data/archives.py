@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data.cache import Contents, file_checksum
-from experiments.data.splits import random_parts, unit
+from experiments.data.splits import given_parts, random_parts, unit
 
 PAIRS = (("images", "labels"), ("data", "labels"), ("x", "y"), ("X", "y"))
 PARTS = (  # names of the arrays of the training, validation and test part
@@ -61,9 +61,12 @@ def _checked(
         or (whole != labels).any()
         or whole.min() < 0
     ):
+        least = (
+            f", the least {labels.min()}" if whole is not None and labels.size else ""
+        )
         raise ValueError(
             f"{file}: labels should be (n,) class numbers from 0, found "
-            f"{labels.dtype} {labels.shape}"
+            f"{labels.dtype} {labels.shape}{least}"
         )
     if shape is not None and images.ndim > 1 and images[0].size == np.prod(shape):
         images = images.reshape(len(images), *shape)
@@ -75,21 +78,35 @@ def _checked(
             f"channels) for n = {len(whole)} labels, with at most 4 channels in the "
             f"last axis, found {images.shape}"
         )
+    return images, whole
+
+
+def scaled(place: Path, images: np.ndarray) -> np.ndarray:
+    """Return all images of a data set as uint8, or as float32 in [0, 1].
+
+    Args:
+      place: to name in errors.
+      images: uint8, or numbers in [0, 1] or [0, 255].
+
+    Raises:
+      ValueError: it is not clear which.
+    """
     if images.dtype == np.uint8:
-        return images, whole
+        return images
     images = unit(images)
-    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 255:
+    least, largest = images.min(), images.max()
+    if not (least >= 0 and (largest <= 1 or 2 <= largest <= 255)):
         raise ValueError(
-            f"{file}: pixels should be in [0, 1] or [0, 255], found {images.min()} to "
-            f"{images.max()}"
+            f"{place}: pixels should be in [0, 1] or [0, 255], found {least} to "
+            f"{largest}"
         )
-    return images / 255 if images.max() > 1 else images, whole
+    return images / 255 if largest > 1 else images
 
 
 def read_pair(
     file: Path, shape: tuple[int, int, int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images and labels of a file that holds one array of each.
+    """Return the images, as they are, and labels of a file of one array of each.
 
     Args:
       file: with arrays `images` or `data` or `x`, and `labels` or `y`.
@@ -128,6 +145,8 @@ class Archive:
 
     def checksum(self) -> str:
         """Return the checksum of the file."""
+        if not self.file.is_file():
+            raise FileNotFoundError(f"there is no file {self.file}")
         return file_checksum(self.file)
 
     def read(self) -> Contents:
@@ -138,25 +157,20 @@ class Archive:
             if all(name in arrays for name in (*train, *test)):
                 names = [p for p in (train, validation, test) if set(p) <= set(arrays)]
                 pairs = [_checked(self.file, arrays, p) for p in names]
-                parts = np.split(
-                    np.arange(sum(len(labels) for _, labels in pairs)),
-                    np.cumsum([len(labels) for _, labels in pairs])[:-1],
-                )
-                if len(parts) == 2:
-                    own, kept, _ = random_parts(len(parts[0]), (0.0, 0.1), rng)
-                    parts = [own, kept, parts[1]]
                 kinds = {(images.shape[1:], images.dtype) for images, _ in pairs}
                 if len(kinds) > 1:
                     raise ValueError(f"{self.file}: parts of different kinds: {kinds}")
                 images, labels = (np.concatenate(a) for a in zip(*pairs, strict=True))
+                parts = given_parts([len(labels) for _, labels in pairs], rng)
                 break
         else:
             images, labels = read_pair(self.file)
-            parts = list(random_parts(len(labels), (0.1, 0.1), rng))
+            parts = random_parts(len(labels), (0.1, 0.1), rng)
+        images = scaled(self.file, images)
         return Contents(
             images=iter(images),
             labels=labels,
-            parts=(parts[0], parts[1], parts[2]),
+            parts=parts,
             shape=images.shape[1:],
             dtype=images.dtype.type,
             classes=int(labels.max()) + 1,

@@ -140,6 +140,8 @@ def _build(contents: Contents, described: dict[str, Any], folder: Path) -> None:
     if not all(map(len, contents.parts)):
         counts = ", ".join(str(len(part)) for part in contents.parts)
         raise ValueError(f"too few images to split: parts of {counts}")
+    if len(np.unique(contents.labels)) < 2:
+        raise ValueError("expected images of at least two classes, found one")
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()

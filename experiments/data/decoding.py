@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from rich.progress import track
 
 GRAY, COLOR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK", "YCbCr")
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
 SHOWN = 5  # broken files that an error names
 
 
@@ -43,7 +44,7 @@ def decode(file: Path, mode: str, size: int) -> np.ndarray:
         with Image.open(file) as opened:
             check_mode(file, opened.mode)
             seen = ImageOps.exif_transpose(opened).convert(mode)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{file}: {error}") from None
     return np.asarray(square(seen, size)).reshape(size, size, -1)
 
@@ -65,7 +66,7 @@ def all_gray(files: Sequence[Path]) -> bool:
             with Image.open(file) as opened:
                 check_mode(file, opened.mode)
                 gray &= opened.mode in GRAY
-        except (OSError, ValueError, UnidentifiedImageError) as error:
+        except (ValueError, *UNREADABLE) as error:
             broken.append(str(error))
     complain(broken)
     return gray

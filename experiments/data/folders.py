@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments.data.cache import Contents
 from experiments.data.decoding import all_gray, decode_all
-from experiments.data.splits import random_parts
+from experiments.data.splits import given_parts, random_parts
 
 PARTS = (("train",), ("validation", "val", "valid"), ("test",))
 
@@ -106,8 +106,4 @@ class Folder:
         rng = np.random.default_rng(self.seed)
         if len(counts) == 1:
             return random_parts(counts[0], (0.1, 0.1), rng)
-        train, *others = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
-        if len(others) == 2:
-            return train, others[0], others[1]
-        own, validation, _ = random_parts(len(train), (0.0, 0.1), rng)
-        return own, validation, others[0]
+        return given_parts(counts, rng)

@@ -189,7 +189,7 @@ class RotMnistArchives:
         images, labels = [], []
         for file in self.files():
             own_images, own_labels = archives.read_pair(file, (28, 28, 1))
-            images.append(unit(own_images))
+            images.append(own_images)
             labels.append(own_labels)
         counts = sum(map(len, labels[:-1])), len(labels[-1])
         if counts != (TRAIN, TEST):
@@ -197,7 +197,10 @@ class RotMnistArchives:
                 f"{self.folder} should hold {TRAIN} digits to train on and {TEST} for "
                 f"the test, found {counts[0]} and {counts[1]}"
             )
-        return _contents(np.concatenate(images), np.concatenate(labels), self.seed)
+        if len({array.dtype for array in images}) > 1:
+            raise ValueError(f"{self.folder}: files with pixels of different types")
+        pixels = unit(archives.scaled(self.folder, np.concatenate(images)))
+        return _contents(pixels, np.concatenate(labels), self.seed)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,3 +93,20 @@ def random_parts(
     test = round(fractions[0] * count)
     validation = test + round(fractions[1] * (count - test))
     return order[validation:], order[test:validation], order[:test]
+
+
+def given_parts(
+    counts: Sequence[int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers of the images of parts that lie one after another.
+
+    Args:
+      counts: of training, validation and test images; of two parts, training and test,
+        a tenth of the first is for validation.
+      rng: to draw that tenth.
+    """
+    train, *others = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
+    if len(others) == 2:
+        return train, others[0], others[1]
+    own, validation, _ = random_parts(len(train), (0.0, 0.1), rng)
+    return own, validation, others[0]
