@@ -21,7 +21,7 @@ from eqjax import training
 from experiments import baseline, compare, evolve, methods, reproduce, summarize
 from experiments.collect import ROWS, Piece, collect, read
 from experiments.data import catalogue
-from experiments.data.splits import Dataset, Split
+from experiments.data.splits import Dataset, Split, StoredImages
 from experiments.presets import DATA, presets
 from experiments.task import Task, named_groups
 from tests.tiny import SMALL, TINY
@@ -168,6 +168,29 @@ def test_a_network_is_trained_with_the_larger_group_and_then_relaxed(folder):
         jax.jit(experiment.trial.model.apply)(trained.variables, x),
         atol=1e-5,
     )
+
+
+def test_images_on_disk_train_as_those_in_memory(folder, monkeypatch):
+    settings = {"epochs": 0.2, "optimizer": "sgd", "groups": ("D4", "C4")}
+    wanted = [piece("random selection", **settings)]
+    rows = {}
+    whole = catalogue.load("quarter")
+    splits = []
+    for i, split in enumerate(whole.splits):
+        np.save(folder / f"{i}.npy", split.images)
+        stored = StoredImages(folder / f"{i}.npy", np.zeros(1), np.ones(1))
+        splits.append(Split(stored, split.labels))
+    streamed = Dataset(*splits, source=whole.source)
+    for name, dataset in (("memory", whole), ("disk", streamed)):
+        monkeypatch.setattr(catalogue, "load", lambda *_, found=dataset: found)
+        (folder / name).mkdir()
+        rows[name] = collect(wanted, folder / name, QUIET)
+    metrics = "few_digits-random_selection-0/metrics.jsonl"
+    assert (folder / "memory" / metrics).read_text() == (
+        folder / "disk" / metrics
+    ).read_text()
+    errors = [[row["test_error"] for row in own] for own in rows.values()]
+    assert errors[0] == errors[1]
 
 
 def rows_of(errors, **changes):
