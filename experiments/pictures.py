@@ -94,7 +94,7 @@ def draw_comparison(path: Path, title: str, lines: Sequence[Line]) -> None:
         style = {"color": colors[i % len(colors)], "marker": MARKERS[i // len(colors)]}
         left.scatter(own, [i + 1] * len(own), s=14, zorder=3, **style)
         right.scatter(
-            [line.test_parameters] * len(own), own, s=22, label=line.method, **style
+            list(line.test_parameters.values()), own, s=22, label=line.method, **style
         )
     left.invert_yaxis()
     left.set(xlabel="test error (%)")

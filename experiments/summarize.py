@@ -65,8 +65,8 @@ class Line:
       difference: mean of the errors less those of the reference, seed by seed.
       interval: of the difference, by bootstrap of the pairs.
       p: of no difference, by Student's t-test of the pairs, two-sided.
-      training_parameters: median.
-      test_parameters: median.
+      training_parameters: by seed.
+      test_parameters: by seed.
       steps: median, of a single network.
       seconds: median, of the whole method.
       last_groups: how often the last layer with a group has which.
@@ -77,8 +77,8 @@ class Line:
     difference: float | None
     interval: tuple[float, float] | None
     p: float | None
-    training_parameters: float
-    test_parameters: float
+    training_parameters: dict[int, int]
+    test_parameters: dict[int, int]
     steps: float
     seconds: float
     last_groups: dict[str, int]
@@ -110,8 +110,8 @@ class Line:
             "" if self.difference is None else f"{self.difference:+.2f}",
             "" if low is None else f"{low:+.2f} to {high:+.2f}",
             "" if self.p is None else "<0.001" if self.p < 1e-3 else f"{self.p:.3f}",
-            f"{self.training_parameters:,.0f}",
-            f"{self.test_parameters:,.0f}",
+            f"{statistics.median(self.training_parameters.values()):,.0f}",
+            f"{statistics.median(self.test_parameters.values()):,.0f}",
             f"{self.steps:,.0f}",
             f"{self.seconds:.0f}",
             ", ".join(f"{n} {name}" for name, n in self.last_groups.items()),
@@ -182,20 +182,16 @@ def _line(
         difference=statistics.mean(differences) if differences else None,
         interval=_interval(differences) if several else None,
         p=float(stats.ttest_1samp(differences, 0).pvalue) if varied else None,
-        training_parameters=_median(rows, "training_parameters"),
-        test_parameters=_median(rows, "test_parameters"),
-        steps=_median(rows, "steps"),
-        seconds=_median(rows, "seconds"),
+        training_parameters={s: row["training_parameters"] for s, row in rows.items()},
+        test_parameters={s: row["test_parameters"] for s, row in rows.items()},
+        steps=statistics.median(row["steps"] for row in rows.values()),
+        seconds=statistics.median(row["seconds"] for row in rows.values()),
         last_groups=dict(groups.most_common()),
     )
 
 
 def _errors(rows: dict[int, dict[str, Any]]) -> dict[int, float]:
     return {seed: 100 * row["test_error"] for seed, row in rows.items()}
-
-
-def _median(rows: dict[int, dict[str, Any]], key: str) -> float:
-    return statistics.median(row[key] for row in rows.values())
 
 
 def _interval(differences: Sequence[float]) -> tuple[float, float]:
