@@ -71,6 +71,11 @@ class Config(Task):
             raise ValueError("--relaxed-after needs --relaxed-from")
 
     @property
+    def passes(self) -> float:
+        """Passes over the training images."""
+        return self.epochs
+
+    @property
     def constraint(self) -> eq.Constraint | tuple[eq.Constraint, ...]:
         """How the kernels arise."""
         if self.method == "residual":

@@ -57,6 +57,11 @@ class Config(Task):
             raise ValueError("--lookahead must be at least 0")
 
     @property
+    def passes(self) -> float:
+        """Passes over the training images: two gradients per step of the mixture."""
+        return self.epochs * (2 + self.retrain)
+
+    @property
     def constraints(self) -> tuple[eq.Constraint, ...]:
         """The mixture of every layer."""
         mixture = eq.Mixture(

@@ -68,6 +68,13 @@ class Config(Task):
         if self.generations < 0:
             raise ValueError("--generations must be at least 0")
 
+    @property
+    def passes(self) -> float:
+        """Passes over the training images of all children together, at most."""
+        children = self.generations * self.population * self.children
+        alone = self.first_epochs + self.generations * self.epochs
+        return self.first_epochs + children * self.epochs + self.retrain * alone
+
     def lengths(self, dataset: Dataset) -> list[int]:
         """Return the training steps of a member in every generation."""
         later = [self.steps(self.epochs, dataset)] * self.generations

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from experiments import baseline, differentiate, evolve
+from experiments import differentiate, evolve
 from experiments.collect import Piece
 from experiments.methods import METHODS
 from experiments.task import Task
@@ -139,21 +139,9 @@ class Preset:
 
     @property
     def steps(self) -> int:
-        """How many training steps it takes, of all networks together, at most.
-
-        A network of a mixture takes two gradients per step.
-        """
-        config, images = self.config, DATA[self.data].images
-        per_pass = images / config.batch_size
-        if isinstance(config, evolve.Config):
-            children = config.population * config.children
-            passes = config.first_epochs + config.generations * config.epochs * children
-            alone = config.first_epochs + config.generations * config.epochs
-            return round(per_pass * (passes + config.retrain * alone))
-        if isinstance(config, differentiate.Config):
-            return round(per_pass * config.epochs * (2 + config.retrain))
-        assert isinstance(config, baseline.Config)
-        return round(per_pass * config.epochs)
+        """How many training steps it takes, of all networks together, at most."""
+        images = DATA[self.data].images
+        return round(images / self.config.batch_size * self.config.passes)
 
     @property
     def multiplications(self) -> float:
@@ -184,7 +172,8 @@ def _reported(data: Data, method: str, flavour: str) -> Task:
         "epochs": data.epochs,
     }
     if base != method:
-        passes = EVOLUTION["first_epochs"] + 50 * EVOLUTION["epochs"]
+        later = EVOLUTION["generations"] * EVOLUTION["epochs"]
+        passes = EVOLUTION["first_epochs"] + later
         settings |= {**GRADIENT_DESCENT, "epochs": passes}
     config = METHODS[base](**settings)
     if isinstance(config, differentiate.Config):

@@ -100,6 +100,11 @@ class Task:
         augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
         return f"{Path(self.data).stem}{augmented}-{self.seed}"
 
+    @property
+    def passes(self) -> float:
+        """Passes over the training images, of all networks and gradients together."""
+        raise NotImplementedError(f"{type(self)} does not say")
+
     def load(self) -> Dataset:
         """Return the data; it is kept, so that asking again costs nothing."""
         return catalogue.load(self.data, self.data_group, self.image_size)
