@@ -260,7 +260,9 @@ def test_two_processes_give_the_results_of_one(tmp_path):
     first.wait()
     printed, _ = second.communicate(timeout=120)
     assert second.returncode != 0
-    assert "start all of them again with --name two --resume" in printed
+    # Now and then JAX's own watchdog notices first, and aborts the process.
+    aborted = second.returncode < 0
+    assert aborted or "start all of them again with --name two --resume" in printed
     for process in start_processes(["--name", "two", "--resume"], tmp_path):
         printed, _ = process.communicate(timeout=240)
         assert process.returncode == 0, printed
