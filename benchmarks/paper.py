@@ -6,7 +6,7 @@ Runs, or goes on with, these two (about two hours on two cores, from the full MN
 `make mnist` fetches), and writes their rows beside the JSON file as `small-*.jsonl`:
 
     python -m experiments.reproduce --name small-rotmnist --seeds 3 --only ...
-    python -m experiments.reproduce --name small-augmented --seeds 3 --only ...
+    python -m experiments.reproduce --name small-augmented --seeds 2 --only ...
 
 Expected of RotMNIST: D4 and C4 are far ahead of C1, and C1 that was relaxed from D4 is
 clearly ahead of C1 from scratch. Of upright digits augmented by a known group in all
@@ -32,7 +32,7 @@ from experiments.presets import presets
 from experiments.summarize import by_experiment, print_table, summarize
 from experiments.task import AMBIENT
 
-ROTMNIST = (
+RIVALS = (
     "D4",
     "C4",
     "C1",
@@ -47,8 +47,8 @@ ROTMNIST = (
     "random-static",
     "random-mixture",
 )
+SEARCHES = ("EquiNAS_D", "EquiNAS_E")
 AUGMENTED = ("mnist", "mnist-D1", "mnist-C4", "mnist-D4")
-SEEDS = 3
 
 
 def run(name: str, chosen: Sequence[str], seeds: int, console: Console):
@@ -108,20 +108,21 @@ def main() -> None:
     """Run, compare with what is expected, and write."""
     options = arguments(__doc__)
     console = Console(width=160, highlight=False)
-    seeds, rivals = (1, ("C1", "D4")) if options.quick else (SEEDS, ROTMNIST)
-    augmented = AUGMENTED[-1:] if options.quick else AUGMENTED
-    suffix = "-quick" if options.quick else ""
-    chosen = {
-        f"small-rotmnist{suffix}": [f"small/rotmnist/{method}" for method in rivals],
-        f"small-augmented{suffix}": [
-            f"small/{data}/{method}"
-            for data in augmented
-            for method in ("EquiNAS_D", "EquiNAS_E")
-        ],
-    }
+    plan: dict[str, tuple[int, Sequence[str], Sequence[str]]]  # seeds, data, methods
+    if options.quick:
+        plan = {
+            "small-rotmnist-quick": (1, ("rotmnist",), ("C1", "D4")),
+            "small-augmented-quick": (1, AUGMENTED[-1:], SEARCHES),
+        }
+    else:
+        plan = {
+            "small-rotmnist": (3, ("rotmnist",), RIVALS),
+            "small-augmented": (2, AUGMENTED, SEARCHES),
+        }
     every: list[dict[str, Any]] = []
-    for name, own in chosen.items():
-        rows, file = run(name, own, seeds, console)
+    for name, (seeds, data, methods) in plan.items():
+        chosen = [f"small/{each}/{method}" for each in data for method in methods]
+        rows, file = run(name, chosen, seeds, console)
         every += rows
         if options.json:
             kept = options.json.with_name(f"{name}.jsonl")
