@@ -19,12 +19,12 @@ mean, than those that it lacks. --quick: one seed of four experiments.
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 
+from benchmarks.known_truth import preference
 from benchmarks.report import arguments, finish
 from experiments import runs
 from experiments.collect import ROWS, collect
@@ -83,6 +83,8 @@ def found(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if row["method"] == "EquiNAS_E" and row["reading"] == "best of front"
     ]
     mixed = [row["mixtures"][-1]["weights"] for row in rows if "mixtures" in row]
+    candidates = {name for weights in mixed for name in weights["head"]}
+    present = {name for name in candidates if AMBIENT.subgroup(name) <= truth}
     return {
         "truth": truth.name,
         "evolved": evolved,
@@ -90,18 +92,11 @@ def found(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "evolved_is_within_truth": sum(
             AMBIENT.subgroup(name) <= truth for name in evolved
         ),
-        "preference": [preference(weights["head"], truth) for weights in mixed],
+        "preference": [
+            preference(weights, ["head"], present) if candidates > present else None
+            for weights in mixed
+        ],
     }
-
-
-def preference(weights: dict[str, float], truth) -> float | None:
-    """Return the mean weight of what the data has minus that of what it lacks."""
-    has = {name: AMBIENT.subgroup(name) <= truth for name in weights}
-    inside, outside = (
-        [z for name, z in weights.items() if has[name] == wanted]
-        for wanted in (True, False)
-    )
-    return statistics.mean(inside) - statistics.mean(outside) if outside else None
 
 
 def main() -> None:
@@ -125,6 +120,7 @@ def main() -> None:
         rows, file = run(name, chosen, seeds, console)
         every += rows
         if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
             kept = options.json.with_name(f"{name}.jsonl")
             runs.write_atomically(kept, file.read_bytes())
     errors: dict[str, float] = {}

@@ -54,11 +54,6 @@ class Config(Task):
                 f"{', '.join(self.methods)}"
             )
 
-    @property
-    def experiment(self) -> str:
-        """What all of it is called."""
-        return self.label.removesuffix(f"-{self.seed}")
-
     def configure(self, method: str, seed: int) -> Task:
         """Return the configuration of a method with this network, data and seed."""
         own = {field.name: getattr(self, field.name) for field in TASK_FIELDS}
@@ -68,7 +63,7 @@ class Config(Task):
     def pieces(self) -> list[Piece]:
         """Return every method with every seed."""
         return [
-            Piece(self.experiment, method, self.configure(method, seed))
+            Piece(self.data_label, method, self.configure(method, seed))
             for method in self.methods
             for seed in range(self.seed, self.seed + self.seeds)
         ]
@@ -98,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     comparison = summarize(rows, config.reference)
     table = [dataclasses.asdict(line) for line in comparison.lines]
     runs.write_json(folder / "result.json", {"table": table})
-    print_table(console, config.experiment, comparison)
+    print_table(console, config.data_label, comparison)
 
 
 if __name__ == "__main__":

@@ -95,10 +95,15 @@ class Task:
         return eq.EquivariantCNN.searchable_layers(self.features, head)
 
     @property
+    def data_label(self) -> str:
+        """What the data are called: their name, and the group that augments them."""
+        augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
+        return f"{Path(self.data).stem}{augmented}"
+
+    @property
     def label(self) -> str:
         """What runs are called after: the data, and the seed."""
-        augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
-        return f"{Path(self.data).stem}{augmented}-{self.seed}"
+        return f"{self.data_label}-{self.seed}"
 
     @property
     def passes(self) -> float:

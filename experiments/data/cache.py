@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,6 +115,15 @@ def file_checksum(file: Path, kind: str = "sha256") -> str:
     """Return the checksum of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, kind).hexdigest()
+
+
+def listing_checksum(files: Iterable[Path], folder: Path) -> str:
+    """Return a checksum of the names in a folder, sizes and times of many files."""
+    listing = [
+        (str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns)
+        for f in files
+    ]
+    return hashlib.sha256(repr(listing).encode()).hexdigest()
 
 
 def _is_whole(folder: Path) -> bool:

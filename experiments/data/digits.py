@@ -6,14 +6,12 @@ import difflib
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from experiments.data.splits import Dataset, Split
 
-Task = Literal["upright", "flipped", "quarter", "rotated"]
 TASKS = ("upright", "flipped", "quarter", "rotated")
 FILE = Path(__file__).with_name("digits.npz")
 SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"

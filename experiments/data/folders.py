@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from experiments.data.cache import Contents
+from experiments.data.cache import Contents, listing_checksum
 from experiments.data.decoding import all_gray, decode_all
 from experiments.data.splits import given_parts, random_parts
 
@@ -37,11 +36,7 @@ class Folder:
     def checksum(self) -> str:
         """Return a checksum of the names, sizes and times of all images."""
         files = [file for part in self._parts() for file, _ in self._images(part)]
-        listing = [
-            (str(f.relative_to(self.folder)), f.stat().st_size, f.stat().st_mtime_ns)
-            for f in files
-        ]
-        return hashlib.sha256(repr(listing).encode()).hexdigest()
+        return listing_checksum(files, self.folder)
 
     def read(self) -> Contents:
         """Return all images, gray if all of them are.

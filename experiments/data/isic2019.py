@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data.cache import Contents, file_checksum
+from experiments.data.cache import Contents, file_checksum, listing_checksum
 from experiments.data.decoding import decode_all
 from experiments.data.splits import random_parts
 
@@ -41,11 +40,8 @@ class Isic2019:
     def checksum(self) -> str:
         """Return a checksum of both tables, and of names, sizes and times of images."""
         tables = [file_checksum(self.folder / name) for name in (TRUTH, METADATA)]
-        listing = [
-            (file.name, file.stat().st_size, file.stat().st_mtime_ns)
-            for file in sorted((self.folder / IMAGES).iterdir())
-        ]
-        return " ".join([*tables, hashlib.sha256(repr(listing).encode()).hexdigest()])
+        images = self.folder / IMAGES
+        return " ".join([*tables, listing_checksum(sorted(images.iterdir()), images)])
 
     def read(self) -> Contents:
         """Return all lesions.
