@@ -17,8 +17,8 @@ import optax
 from benchmarks.population import network, samples_per_second
 from benchmarks.report import arguments, finish
 from benchmarks.step import BATCH
-from eqjax.capacity import choose_strategy
-from eqjax.population import Population
+from eqjax.population.memory import choose_strategy
+from eqjax.population.stack import Population
 
 
 def main() -> None:

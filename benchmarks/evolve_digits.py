@@ -18,13 +18,17 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from experiments.evolve import Config, evolve
+from experiments.tasks.evolve import EvolutionTask, evolve
 
 
 def main() -> None:
     """Run all seeds and report."""
     options = arguments(__doc__)
-    setting = Config(generations=1, first_epochs=0.5) if options.quick else Config()
+    setting = (
+        EvolutionTask(generations=1, first_epochs=0.5)
+        if options.quick
+        else EvolutionTask()
+    )
     console = Console(width=120, highlight=False)
     rows: dict[str, float] = {}
     best, seconds = [], []

@@ -2,8 +2,8 @@
 
     python -m benchmarks.known_truth [--quick] [--json FILE]
 
-Digits as they are have no symmetry but C1; upside down at random, D1 (mirrored along
-the rows); turned by right angles, C4. For each, EquiNAS_D learns a mixture of C1, C2,
+Digits as they are have no symmetry but C1; upside down at random, D1 (reflected along
+the rows); rotated by right angles, C4. For each, EquiNAS_D learns a mixture of C1, C2,
 C4, D1, D2 and D4 in every layer, in the small setting and with five seeds. A candidate
 is present where the data has all of its elements, else absent. The figure is the mean
 weight of a present candidate minus that of an absent one, over the first half of the
@@ -16,21 +16,22 @@ import statistics
 from typing import Any
 
 from benchmarks.report import arguments, finish
-from experiments import differentiate
-from experiments.task import AMBIENT, named_groups
-from experiments.trial import fit, pieces
+from experiments.engine.trial import fit, piece_lengths
+from experiments.tasks.differentiate import DifferentiationTask
 
 SYMMETRY = {"upright": "C1", "flipped": "D1", "quarter": "C4"}
 
 
 def final_weights(data: str, seed: int, epochs: float):
     """Return the weights at the end of a search, by layer and candidate."""
-    config = differentiate.Config(data=data, seed=seed, epochs=epochs)
-    dataset = config.load()
-    experiment = differentiate.prepare(config, dataset)
-    lengths = pieces(experiment.steps, config.steps(1, dataset))
-    *_, last = fit(experiment.trial, dataset, config.inputs(dataset), seed, lengths)
-    return last.record["mixtures"][-1]["weights"]
+    task = DifferentiationTask(data=data, seed=seed, epochs=epochs)
+    dataset = task.load()
+    experiment = task.prepare(dataset)
+    lengths = piece_lengths(experiment.steps, task.steps(1, dataset))
+    *_, (_, record) = fit(
+        experiment.trial, dataset, task.inputs(dataset), seed, lengths
+    )
+    return record["mixtures"][-1]["weights"]
 
 
 def preference(weights, layers, present) -> float:
@@ -48,9 +49,10 @@ def main() -> None:
     seeds, epochs = (1, 0.5) if options.quick else (5, 4.0)
     rows: dict[str, float] = {}
     summary: dict[str, Any] = {}
-    groups = named_groups(differentiate.Config().groups)
+    task = DifferentiationTask()
+    groups = task.candidates
     for data, name in SYMMETRY.items():
-        truth = AMBIENT.subgroup(name)
+        truth = task.group.subgroup(name)
         present = {group.name for group in groups if group <= truth}
         early, last = [], []
         for seed in range(seeds):

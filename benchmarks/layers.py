@@ -21,8 +21,8 @@ from jax import lax
 import eqjax as eq
 from benchmarks.plain import PlainConv
 from benchmarks.report import arguments, finish, seconds_in_turns
-from eqjax import winograd
-from eqjax.convolution import prefer
+from eqjax.ops import winograd
+from eqjax.ops.convolution import prefer
 
 D4 = eq.dihedral(4)
 SHAPES = [(28, 4), (28, 16), (14, 16), (14, 32), (7, 8)]  # points, channels per element

@@ -1,9 +1,9 @@
-"""Every method of `experiments.compare` on digits turned by any angle, and upright.
+"""Every method of `experiments.compare` on digits rotated by any angle, and upright.
 
     python -m benchmarks.methods [--quick] [--json FILE]
 
 Runs `python -m experiments.compare --data D --name methods-D` for both, with five seeds
-each, or goes on with these runs where they were interrupted (about an hour and a half
+each, or continues these runs where they were interrupted (about an hour and a half
 on two cores; --quick: three methods, one seed, an eighth of the steps). The errors
 depend on the seeds alone, the seconds on what else the machine does.
 """
@@ -16,10 +16,10 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from experiments import runs
-from experiments.collect import collect
-from experiments.compare import Config
-from experiments.summarize import print_table, summarize
+from experiments.folders import runs
+from experiments.reports.statistics import summarize
+from experiments.reports.summary import print_table
+from experiments.tasks.comparison import ComparisonTask
 
 TASKS = ("rotated", "upright")
 
@@ -33,15 +33,15 @@ def main() -> None:
     for data in TASKS:
         if options.quick:
             few = ("D4", "partial group", "EquiNAS_D")
-            config = Config(data=data, methods=few, seeds=1, epochs=0.5)
+            config = ComparisonTask(data=data, methods=few, seeds=1, epochs=0.5)
             folder = runs.open_run(config, f"methods-{data}-quick")
         else:
             name = f"methods-{data}"
             resume = (runs.ROOT / name / runs.CONFIG).exists()
-            config = Config(data=data, name=name, resume=resume)
+            config = ComparisonTask(data=data, name=name, resume=resume)
             folder = runs.open_run(config, name)
-        found = collect(config.pieces(), folder, console)
-        comparison = summarize(found, config.reference)
+        found = config.run(folder, console)
+        comparison = summarize(found, config.reference_name)
         print_table(console, data, comparison)
         summary[data] = [dataclasses.asdict(line) for line in comparison.lines]
         for row in found:

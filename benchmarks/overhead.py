@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import eqjax as eq
 from benchmarks.report import arguments, finish
-from eqjax import orbits
+from eqjax.kernels import orbits
 
 
 def import_seconds(modules: str) -> float:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.paper [--quick] [--json FILE]
 
-Runs, or goes on with, these two (about two hours on two cores, from the full MNIST that
+Runs, or continues, these two (about two hours on two cores, from the full MNIST that
 `make mnist` fetches), and writes their rows beside the JSON file as `small-*.jsonl`:
 
     python -m experiments.reproduce --name small-rotmnist --seeds 3 --only ...
@@ -26,11 +26,12 @@ from rich.console import Console
 
 from benchmarks.known_truth import preference
 from benchmarks.report import arguments, finish
-from experiments import runs
-from experiments.collect import ROWS, collect
-from experiments.presets import presets
-from experiments.summarize import by_experiment, print_table, summarize
-from experiments.task import AMBIENT
+from eqjax.groups import standard_group
+from experiments.folders import files, runs
+from experiments.folders.collect import ROWS, collect
+from experiments.reports.statistics import by_experiment, summarize
+from experiments.reports.summary import print_table
+from experiments.tasks.presets import presets
 
 RIVALS = (
     "D4",
@@ -56,8 +57,8 @@ def run(name: str, chosen: Sequence[str], seeds: int, console: Console):
     folder = runs.named_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     known = presets()
-    pieces = [known[preset].piece(s) for s in range(seeds) for preset in chosen]
-    return collect(pieces, folder, console), folder / ROWS
+    wanted = [known[preset].method_run(s) for s in range(seeds) for preset in chosen]
+    return collect(wanted, folder, console), folder / ROWS
 
 
 def expectations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -76,7 +77,9 @@ def expectations(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def found(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what the searches say of the symmetry of one data set."""
-    truth = AMBIENT.subgroup(rows[0]["config"]["data_group"])
+    # Rows of before the ambient group was a setting have D4.
+    ambient = standard_group(rows[0]["config"].get("ambient", "D4"))
+    truth = ambient.subgroup(rows[0]["config"]["data_group"])
     evolved = [
         row["groups"][-1]
         for row in rows
@@ -84,13 +87,13 @@ def found(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ]
     mixed = [row["mixtures"][-1]["weights"] for row in rows if "mixtures" in row]
     candidates = {name for weights in mixed for name in weights["head"]}
-    present = {name for name in candidates if AMBIENT.subgroup(name) <= truth}
+    present = {name for name in candidates if ambient.subgroup(name) <= truth}
     return {
         "truth": truth.name,
         "evolved": evolved,
         "evolved_is_truth": sum(name == truth.name for name in evolved),
         "evolved_is_within_truth": sum(
-            AMBIENT.subgroup(name) <= truth for name in evolved
+            ambient.subgroup(name) <= truth for name in evolved
         ),
         "preference": [
             preference(weights, ["head"], present) if candidates > present else None
@@ -122,7 +125,7 @@ def main() -> None:
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)
             kept = options.json.with_name(f"{name}.jsonl")
-            runs.write_atomically(kept, file.read_bytes())
+            files.write_atomically(kept, file.read_bytes())
     errors: dict[str, float] = {}
     summary: dict[str, Any] = {}
     for experiment, rows in by_experiment(every).items():

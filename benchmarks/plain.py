@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
-from eqjax.convolution import convolve
-from eqjax.windows import resolve_padding
+from eqjax.ops.convolution import convolve
+from eqjax.ops.windows import resolve_padding
 
 
 class PlainConv(nn.Module):

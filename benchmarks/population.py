@@ -21,9 +21,9 @@ import optax
 import eqjax as eq
 from benchmarks.report import arguments, finish, seconds_in_turns
 from benchmarks.step import BATCH
-from eqjax.capacity import bytes_per_device, choose_strategy
-from eqjax.devices import Strategy
-from eqjax.population import Population
+from eqjax.population.devices import Strategy
+from eqjax.population.memory import bytes_per_device, choose_strategy
+from eqjax.population.stack import Population
 
 D4 = eq.dihedral(4)
 GROUPS = ("D4", "C4", "D2", "C1")

@@ -2,10 +2,11 @@
 
     python -m benchmarks.search [--quick] [--json FILE]
 
-EquiNAS_E on digits turned by any angle with the network of `make search`: 8 generations
-after the first training, 10 members, 2 children each (with --quick 3 generations of 2
-members, trained for less). The baseline trains one child after another, with static
-groups, and compiles a training step and an evaluation for every new architecture; with
+EquiNAS_E on digits rotated by any angle with the network of `make search`: 8
+generations after the first training, 10 members, 2 children each (with --quick 3
+generations of 2 members, trained for less). The baseline trains one child after
+another, with static groups, and compiles a training step and an evaluation for every
+new architecture; with
 `jax.lax` convolutions, which compile in a third of the time and make it the faster
 baseline of the two.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -22,15 +24,14 @@ import eqjax as eq
 from benchmarks.report import arguments, finish
 from eqjax import training
 from eqjax.analysis import count_compilations
-from eqjax.convolution import prefer
-from eqjax.evolution import Proposal
+from eqjax.ops import prefer
+from eqjax.search import Checkpoint, Proposal, SearchLoop
+from eqjax.search.loop import row
 from eqjax.training import TrainState
-from experiments.evolve import Config, first_architecture, make_search
-from experiments.runs import Checkpoint
-from experiments.search import Search, row
+from experiments.tasks.evolve import EvolutionTask, make_loop
 
 
-class Recompiling(Search):
+class Recompiling(SearchLoop):
     """The search with static groups: a program for every architecture."""
 
     def _train_children(
@@ -38,11 +39,14 @@ class Recompiling(Search):
     ) -> tuple[list[TrainState], list[dict]]:
         members, rows = [], []
         for proposal in proposals:
-            parent = before.state.population[proposal.parent]
+            parent = before.state.architectures[proposal.parent]
             model = self.make_model(proposal.architecture)
             state = before.members[proposal.parent]
             if proposal.architecture != parent:
-                sides = {"source": self.make_model(parent), "target": model}
+                sides: dict[str, Any] = {
+                    "source": self.make_model(parent),
+                    "target": model,
+                }
                 x = self.population.inputs
                 variables, _ = eq.morph(state.variables, **sides, inputs=x)
                 moments = eq.morph_optimizer(state.opt_state, **sides, inputs=x)
@@ -53,21 +57,19 @@ class Recompiling(Search):
                 model=model,
                 optimizer=self.population.optimizer,
             )
-            measured = training.evaluate(
-                state.variables, *self.data.validation, model=model
-            )
+            measured = training.evaluate(state.variables, *self.validation, model=model)
             members.append(state)
             rows.append(row(proposal, state, fitted, measured))
         return members, rows
 
 
-def run(search: Search, config: Config) -> tuple[float, list[int], int]:
+def run(search: SearchLoop, config: EvolutionTask) -> tuple[float, list[int], int]:
     """Return seconds, compilations per generation, and how many children there were."""
     begin = time.perf_counter()
     point, compilations, children = None, [], 0
     for _ in range(config.generations + 1):
         with count_compilations() as compiled:
-            point = point or search.start(first_architecture(config))
+            point = point or search.start(config.first_architecture)
             point, record = search.generation(point, lambda done, total: None)
         compilations.append(compiled.count)
         children += len(record["children"])
@@ -77,14 +79,14 @@ def run(search: Search, config: Config) -> tuple[float, list[int], int]:
 def main() -> None:
     """Run both searches and report."""
     options = arguments(__doc__)
-    config = Config(generations=8, population=10, children=2)
+    config = EvolutionTask(generations=8, population_size=10, children=2)
     if options.quick:
         config = dataclasses.replace(
-            config, generations=3, population=2, first_epochs=0.1, epochs=0.1
+            config, generations=3, population_size=2, first_epochs=0.1, epochs=0.1
         )
     data = config.load()
-    ours = make_search(config, data)
-    fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(Search)}
+    ours = make_loop(config, data)
+    fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(SearchLoop)}
     seconds, compilations, children = run(ours, config)
     jax.clear_caches()
     with prefer("direct"):

@@ -21,7 +21,7 @@ import eqjax as eq
 from benchmarks.plain import PlainCNN
 from benchmarks.report import arguments, finish, seconds_in_turns
 from eqjax import training
-from eqjax.convolution import prefer
+from eqjax.ops.convolution import prefer
 
 BATCH = 64
 

@@ -24,10 +24,10 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.report import arguments, finish
-from experiments import baseline
 from experiments.data import galaxy10
 from experiments.data.catalogue import ROOT_VARIABLE
-from experiments.trial import fit
+from experiments.engine.trial import fit
+from experiments.tasks.baseline import BaselineTask
 
 STEPS = 10
 BLOCK = 64  # images written at once
@@ -66,22 +66,22 @@ def main() -> None:
         file = Path(root) / "galaxy10" / galaxy10.FILE
         write_galaxies(file, np.random.default_rng(0))
         rows = {"images (GiB)": file.stat().st_size / 2**30}
-        config = baseline.Config(data="galaxy10", image_size=galaxy10.SIDE)
+        task = BaselineTask(data="galaxy10", image_size=galaxy10.SIDE)
         begin = time.perf_counter()
-        dataset = config.load()
+        dataset = task.load()
         rows["preprocessing (s)"] = time.perf_counter() - begin
         rows["peak memory after preprocessing (GiB)"] = gibibytes()
-        trial = baseline.prepare(config, dataset).trial
+        trial = task.prepare(dataset).trial
         begin = time.perf_counter()
-        (piece,) = fit(trial, dataset, config.inputs(dataset), 0, [STEPS])
-        jax.block_until_ready(piece.state)
+        ((state, _),) = fit(trial, dataset, task.inputs(dataset), 0, [STEPS])
+        jax.block_until_ready(state)
         rows[f"{STEPS} steps and validation, compiling included (s)"] = (
             time.perf_counter() - begin
         )
         rng = np.random.default_rng(1)
         reading = []
         for _ in range(20):
-            chosen = rng.integers(0, len(dataset.train.labels), config.batch_size)
+            chosen = rng.integers(0, len(dataset.train.labels), task.batch_size)
             begin = time.perf_counter()
             dataset.train.images[chosen]
             reading.append(time.perf_counter() - begin)

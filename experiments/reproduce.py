@@ -1,10 +1,10 @@
-"""Rerun the experiments of Maile et al. (2023), and go on where it was interrupted.
+"""Rerun the experiments of Maile et al. (2023), and continue where it was interrupted.
 
 python -m experiments.reproduce --list [--only 'paper/rotmnist/*']
 python -m experiments.reproduce --only 'small/rotmnist/*' --seeds 3
 
-Patterns are those of a shell. The same command again skips what is finished, and goes
-on with the rest from the last pass over the data or the last generation. Rows go to
+Patterns are those of a shell. The same command again skips what is finished, and
+continues the rest from the last pass over the data or the last generation. Rows go to
 runs/NAME/results.jsonl; `experiments.summarize` makes tables and pictures of them.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -21,10 +20,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from experiments import methods, runs
-from experiments.collect import ROWS, collect
-from experiments.presets import Preset, presets
-from experiments.summarize import by_experiment, print_table, summarize
+from experiments import shell
+from experiments.folders import runs
+from experiments.folders.collect import ROWS, collect
+from experiments.reports.statistics import by_experiment, summarize
+from experiments.reports.summary import print_table
+from experiments.tasks.presets import Preset, presets
 
 # Multiplications of convolutions per second on two cores (AMD EPYC), as measured: of
 # the small network (13.6 ms a step, benchmarks/results/mixed.json), and of the paper's
@@ -33,7 +34,7 @@ RATES = {"small": 0.34e11, "exact": 1.8e11, "paper": 1.8e11}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class ReproduceSettings:
     """Rerun the experiments of Maile et al. (2023)."""
 
     only: tuple[str, ...] = ()
@@ -48,7 +49,7 @@ class Config:
     """Folder under runs/."""
 
     def __post_init__(self) -> None:
-        """Reject seeds that are none."""
+        """Reject seeds that do not exist."""
         if self.seeds < 1 or self.first_seed < 0:
             raise ValueError("--seeds must be at least 1, and --first-seed at least 0")
 
@@ -95,31 +96,26 @@ def duration(seconds: float) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    try:
-        config = tyro.cli(Config, args=arguments, description=__doc__)
-        chosen = config.chosen()
-        if config.show:
+    console = shell.console()
+    with shell.errors_end_it(console):
+        settings = shell.parse(ReproduceSettings, __doc__, arguments)
+        chosen = settings.chosen()
+        if settings.show:
             print_list(console, chosen)
             return
         for preset in chosen:
-            methods.check(preset.config)  # errors leave no folder behind
-        folder = runs.named_folder(config.name)
+            preset.task.check()  # errors leave no folder behind
+        folder = runs.named_folder(settings.name)
         if (folder / runs.CONFIG).exists():
             raise ValueError(
                 f"{folder} is the run of another command; choose another --name"
             )
         folder.mkdir(parents=True, exist_ok=True)
         console.print(f"writing to {folder / ROWS}")
-        seeds = range(config.first_seed, config.first_seed + config.seeds)
-        pieces = [preset.piece(seed) for seed in seeds for preset in chosen]
-        rows = collect(pieces, folder, console)
-    except (ValueError, OSError) as error:
-        console.print(f"error: {error}", markup=False)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here")
-        raise SystemExit(130) from None
+        seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
+        wanted = [preset.method_run(seed) for seed in seeds for preset in chosen]
+        with shell.interruptible(console, "the same command"):
+            rows = collect(wanted, folder, console)
     for experiment, own in by_experiment(rows).items():
         print_table(console, experiment, summarize(own))
 

@@ -1,9 +1,12 @@
-"""Every layer that is tied to a group, each in a small setting, by name.
+"""Every layer and every constraint, each in a small setting, by name.
 
-A new layer is one line here and must obey every law of test_layers and test_morphism.
+A new layer is one line here and must obey every law that says so below: those of
+layers (tests/layers), of the morphism, of encoded architectures, of initialization, and
+under the constraints. A new constraint in the registry is here by itself.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import eqjax as eq
+from eqjax import training
+from eqjax.constraints import REGISTRY
+from eqjax.population import encoding
 
 RANDOM = nn.initializers.normal(1.0)
 
@@ -22,7 +28,7 @@ class Case:
     """A layer as a function of its group, and the shape of its input.
 
     Attributes:
-      make: group -> module, with every initializer random.
+      make: group, other fields -> module, with every initializer random.
       ambient: group of the fiber.
       space: points per axis of the input.
       channels: channels of the input.
@@ -31,7 +37,7 @@ class Case:
       fiber_out: fiber of the output; None where the output has no fiber axis.
     """
 
-    make: Callable[[eq.Group], nn.Module]
+    make: Callable[..., nn.Module]
     ambient: eq.Group
     space: tuple[int, ...]
     channels: int = 2
@@ -56,6 +62,54 @@ class Case:
         )
 
 
+@functools.cache
+def program(case):
+    """One compiled program of a case for all groups, which it takes from its orbits."""
+    return jax.jit(partial(case.make(case.ambient).apply, mutable=["batch_stats"]))
+
+
+@functools.cache
+def relaxation(case):
+    """One compiled program that carries a case from any group to any other."""
+    kind = {"model": case.make(case.ambient), "inputs": abstract(case)}
+    return jax.jit(partial(encoding.relax, **kind))
+
+
+def abstract(case):
+    return jax.eval_shape(case.input)
+
+
+def member(case, group, variables):
+    """The encoded state of a case: its group is among its variables."""
+    state = training.pack_state(variables, ())
+    return encoding.encode(state, model=case.make(group), inputs=abstract(case))
+
+
+@functools.cache
+def orbits(case, group):
+    """The tables of a group for a case, to relax it to."""
+    return encoding.orbit_variables(case.make(group), abstract(case))
+
+
+def full_arrays(case, state):
+    """The full arrays of an encoded state, by numpy alone."""
+    tables = state.collections["orbits"]
+    found = {}
+    for name, tie in case.make(case.ambient).ties.items():
+        table = {key: np.asarray(value) for key, value in tables[name].items()}
+        entries = np.asarray(state.params[name])
+        if tie.parametrization == "orthonormal":
+            size = np.maximum(table["size"], 1.0)
+            entries = entries / np.sqrt(size).reshape(-1, *[1] * (entries.ndim - 1))
+        found[name] = entries[table["index"]]
+    return found
+
+
+def run(case, group, variables, x):
+    """The output of a case over a group, by the one program for all groups."""
+    return np.asarray(program(case)(member(case, group, variables).variables, x)[0])
+
+
 def conv(make, *args, **settings):
     """Set every parameter at random, in the precision of the laws."""
     return partial(make, *args, param_dtype=jnp.float64, bias_init=RANDOM, **settings)
@@ -68,12 +122,12 @@ MIRROR = D4.subgroup("D1")
 
 def plane(make, space, **settings):
     settings.setdefault("fiber_out", eq.regular(D4))
-    return Case(lambda H: make(group=H), D4, space, **settings)
+    return Case(lambda H, **fields: make(group=H, **fields), D4, space, **settings)
 
 
 def line(make, space, **settings):
     settings.setdefault("fiber_out", eq.regular(FLIP))
-    return Case(lambda H: make(group=H), FLIP, space, **settings)
+    return Case(lambda H, **fields: make(group=H, **fields), FLIP, space, **settings)
 
 
 PLANE = {
@@ -157,7 +211,14 @@ def volume(ambient):
 
     def case(make, space, **settings):
         settings.setdefault("fiber_out", regular)
-        return Case(lambda H: make(group=H), ambient, space, channels=1, **settings)
+
+        return Case(
+            lambda H, **fields: make(group=H, **fields),
+            ambient,
+            space,
+            channels=1,
+            **settings,
+        )
 
     return {
         "lift 3x3x3": case(conv(eq.LiftingConv, 1, 3), (3, 3, 3), lifts=True),
@@ -170,3 +231,24 @@ def volume(ambient):
         ),
         "head": case(conv(eq.InvariantHead, 2), (2, 2, 2), fiber_out=None),
     }
+
+
+# Layers that take a constraint, one of every kind, and the constraints that they take.
+CONSTRAINED = {
+    name: PLANE[name]
+    for name in (
+        "conv circular",
+        "conv depthwise",
+        "conv strided on odd",
+        "transposed 2x2",
+        "lift 3x3",
+        "head",
+        "conv orthonormal",
+    )
+}
+CANDIDATES = (D4, D4.subgroup("C4"), D4.subgroup("C1"))
+CONSTRAINTS = {"mixed": eq.Mixture(CANDIDATES)}
+for word, kind in REGISTRY.items():
+    CONSTRAINTS[word] = kind()
+    if kind.compared_with:
+        CONSTRAINTS[f"{word} as compared"] = kind(**kind.compared_with)

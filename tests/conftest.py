@@ -1,11 +1,16 @@
 """Double precision for laws, and runtime checks of all jaxtyping annotations.
 
 Nearly all of the tests' time is compiling, so LLVM does not optimize here: half of the
-time. Commands and programs in processes of their own are compiled as users have them.
+time. Commands and programs in processes of their own are compiled as users have them,
+and share what they have compiled.
 """
 
+import ctypes
 import dataclasses
+import functools
+import gc
 import os
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -16,7 +21,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 4)  # for meshes; all else uses the first
 jaxtyping.install_import_hook(
-    ["eqjax.kernels", "eqjax.convolution", "eqjax.training", "eqjax.winograd"],
+    ["eqjax.kernels", "eqjax.ops", "eqjax.training"],
     "beartype.beartype",
 )
 # The same examples everywhere, and no clock: the machines that run this are shared.
@@ -24,16 +29,69 @@ hypothesis.settings.register_profile("eqjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("eqjax")
 
 
+@functools.cache
+def digits_of(task):
+    """The embedded digits, read once."""
+    from experiments.data import digits
+
+    return digits.load(task)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory, worker_id):
+    """The environment of commands in processes of their own, as users have them."""
+    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent  # of all workers
+    return kept | {
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Run in an empty directory, on a part of the digits turned by right angles."""
-    from experiments.data import catalogue, digits
+    from experiments.data import catalogue
     from experiments.data.splits import Split
 
     monkeypatch.chdir(tmp_path)
-    whole = digits.load("quarter")
+    whole = digits_of("quarter")
     few = (Split(*(a[:200] for a in split)) for split in whole.splits)
     names = ("train", "validation", "test")
     small = dataclasses.replace(whole, **dict(zip(names, few, strict=True)))
     monkeypatch.setattr(catalogue, "load", lambda *settings: small)
     return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_are_left_behind():
+    """Forget what a file has compiled: that is what fills a worker's memory."""
+    yield
+    forget_programs()
+
+
+@pytest.fixture(autouse=True)
+def programs_are_bounded():
+    """Forget all programs within a file, too, before they take another half gigabyte."""
+    yield
+    if resident_bytes() > max(ENOUGH, left_after_forgetting["bytes"] + ENOUGH / 2):
+        forget_programs()
+
+
+ENOUGH = 2**30
+left_after_forgetting = {"bytes": 0}
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget_programs():
+    jax.clear_caches()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system
+    left_after_forgetting["bytes"] = resident_bytes()

@@ -12,9 +12,9 @@ from benchmarks.plain import PlainCNN
 from benchmarks.report import seconds_in_turns
 from benchmarks.search import Recompiling
 from benchmarks.step import network
-from experiments import evolve
+from eqjax.search import SearchLoop
 from experiments.data import catalogue
-from experiments.search import Search
+from experiments.tasks.evolve import EvolutionTask, make_loop
 
 
 def test_the_plain_network_has_the_width_of_the_equivariant_one():
@@ -33,23 +33,23 @@ def test_the_plain_network_has_the_width_of_the_equivariant_one():
 
 
 def test_the_recompiling_search_is_the_same_search():
-    config = evolve.Config(
+    config = EvolutionTask(
         features=(1, 2),
         pool_after=(1, 2),
         kernel_size=3,
         head_features=4,
         first_epochs=0.1,
         epochs=0.1,
-        population=2,
+        population_size=2,
         children=2,
         optimizer="sgd",
         learning_rate=0.05,
     )
-    ours = evolve.make_search(config, catalogue.load("quarter"), jax.devices()[:1])
-    fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(Search)}
+    ours = make_loop(config, catalogue.load("quarter"), jax.devices()[:1])
+    fields = {f.name: getattr(ours, f.name) for f in dataclasses.fields(SearchLoop)}
     numbers = []
     for search in (ours, Recompiling(**fields)):
-        point = ours.start(evolve.first_architecture(config))
+        point = ours.start(config.first_architecture)
         for _ in range(3):
             point, record = search.generation(point, lambda done, total: None)
             rows = record["children"]

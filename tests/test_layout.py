@@ -3,43 +3,42 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+import eqjax as eq
+
 ROOT = Path(__file__).parents[1]
+# Every package, in the one chain. The modules inside a package have no circle.
 ORDER = [
-    "matrices",
-    "naming",
     "groups",
-    "orbits",
-    "windows",
+    "fields",
+    "ops",
     "kernels",
-    "winograd",
-    "convolution",
     "constraints",
     "layers",
-    "mixed",
-    "relaxations",
-    "norms",
-    "pooling",
-    "irreps",
-    "matching",
-    "morphism",
-    "discretization",
-    "architecture",
-    "models",
     "training",
-    "differentiable",
-    "augmentation",
-    "encoding",
-    "devices",
+    "models",
+    "morphism",
     "population",
-    "capacity",
-    "evolution",
+    "search",
     "analysis",
 ]
-NUMPY_ONLY = {"matrices", "naming", "groups", "orbits"}
+EXPERIMENTS = ["data", "reports", "folders", "engine", "tasks", ""]  # "": the commands
+NUMPY_ONLY = ("eqjax.groups", "eqjax.fields.fiber", "eqjax.kernels.orbits")
+PUBLIC = """
+Architecture BatchNorm Constraint DifferentiableSearch ElementBatchNorm EquivariantCNN
+Evolution Fiber FieldDropout Group GroupConv GroupConvTranspose GroupNorm InvariantHead
+LayerNorm LiftingConv MixedGroupConv MixedInvariantHead MixedLiftingConv Mixture
+PartialGroup Population RMSNorm RelaxedWeights ResidualPathway SoftProjection Strategy
+Tied augment avg_pool choose_strategy collapse compensated_steps count_compilations
+cyclic device_mesh dihedral discretize distances enumerate_architectures
+equivariance_error exact fiber_pool flip full_octahedral max_pool mixtures morph
+morph_optimizer octahedral paper quotient random_architecture random_gradients regular
+transform trivial upsample window
+""".split()
 
 
 def imported_modules(path):
@@ -48,35 +47,117 @@ def imported_modules(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a module is"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def modules_in(folder):
+    """Dotted names of all modules below a folder, by their files."""
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts): path
+        for path in folder.rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
+    }
+
+
+MODULES = modules_in(ROOT / "eqjax")
+
+
+def inside(package):
+    """Every module of a package, with the modules of the package that it imports."""
+    names = {name.split(".")[1] for name in MODULES if name.startswith(f"{package}.")}
+    found = {}
+    for name in names:
+        imported = set(imported_modules(MODULES[f"{package}.{name}"]))
+        found[name] = {n for n in names if f"eqjax.{package}.{n}" in imported}
+    return found
+
+
 def test_every_module_has_its_place():
-    found = {path.stem for path in (ROOT / "eqjax").glob("*.py")} - {"__init__"}
-    assert found == set(ORDER)
+    assert {name.split(".")[0] for name in MODULES} == set(ORDER)
+    packages = {path.parent.name for path in (ROOT / "eqjax").glob("*/__init__.py")}
+    assert packages == set(ORDER)
+    assert all(name.count(".") == 1 for name in MODULES), "packages hold no packages"
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", MODULES)
 def test_modules_import_only_from_above(name):
-    above = ORDER[: ORDER.index(name)]
-    for module in imported_modules(ROOT / "eqjax" / f"{name}.py"):
-        root, _, rest = module.partition(".")
-        if root == "eqjax" and rest.split(".")[0] in ORDER:
-            assert rest.split(".")[0] in above, f"{name} imports {module}"
-        if name in NUMPY_ONLY:
+    package = name.split(".")[0]
+    above = ORDER[: ORDER.index(package)]
+    for imported in imported_modules(MODULES[name]):
+        root, *rest = imported.split(".")
+        if root == "eqjax" and rest and rest[0] in ORDER:
+            assert rest[0] in (*above, package), f"{name} imports {imported}"
+        if f"eqjax.{name}".startswith(NUMPY_ONLY):
             assert root not in ("jax", "flax", "optax")
 
 
-def test_search_and_training_do_not_know_each_other():
-    assert "eqjax.training" not in set(imported_modules(ROOT / "eqjax/evolution.py"))
-    assert "eqjax.evolution" not in set(imported_modules(ROOT / "eqjax/training.py"))
+@pytest.mark.parametrize("package", ORDER)
+def test_modules_of_a_package_have_no_circle(package):
+    assert len(list(TopologicalSorter(inside(package)).static_order())) > 2
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_packages_import_only_their_own_modules(package):
+    for imported in imported_modules(ROOT / "eqjax" / package / "__init__.py"):
+        assert imported.startswith(f"eqjax.{package}."), imported
+
+
+@pytest.mark.parametrize("name", modules_in(ROOT / "experiments"))
+def test_experiments_import_only_from_above(name):
+    room = name.rpartition(".")[0]
+    above = EXPERIMENTS[: EXPERIMENTS.index(room) + 1]
+    for imported in imported_modules(modules_in(ROOT / "experiments")[name]):
+        root, *rest = imported.split(".")
+        if root == "experiments" and rest:
+            other = rest[0] if rest[0] in EXPERIMENTS else ""
+            assert other in above, f"{name} imports {imported}"
+
+
+def test_rooms_that_know_little():
+    """Real channels know no groups, constraints no layers, training no search."""
+    for room, unknown in (
+        ("ops", ("groups", "fields")),
+        ("constraints", ("layers",)),
+        ("training", ("search", "models")),
+        ("models", ("training",)),
+    ):
+        for name in (n for n in MODULES if n.startswith(f"{room}.")):
+            imported = set(imported_modules(MODULES[name]))
+            for other in unknown:
+                assert not any(m.startswith(f"eqjax.{other}") for m in imported), name
+    for name in ("proposals", "selection", "evolution"):  # these never train
+        imported = imported_modules(ROOT / f"eqjax/search/{name}.py")
+        assert not any(m.startswith("eqjax.training") for m in imported)
+
+
+def test_public_names_and_packages_are_all_there_is():
+    shown = {name for name in dir(eq) if not name.startswith("_")}
+    listed = [set(getattr(eq, package).__all__) for package in ORDER]
+    assert shown == set.union(*listed, ORDER)
+    assert sum(map(len, listed)) + len(ORDER) == len(shown)
+    assert set(PUBLIC) <= shown
+    for constraint in eq.constraints.REGISTRY.values():
+        assert getattr(eq, constraint.__name__) is constraint
+
+
+def imported_by(code):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    return set(done.stdout.split())
 
 
 def test_optional_packages_are_not_imported_before_they_are_needed():
-    heavy = ["e3nn_jax", "sympy", "matplotlib", "scipy.ndimage", "tyro", "torch"]
-    code = f"import sys, eqjax; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    heavy = {"e3nn_jax", "sympy", "matplotlib", "scipy.ndimage", "tyro", "torch"}
+    assert not heavy & imported_by("import eqjax")
+
+
+def test_the_embedded_digits_need_no_decoders():
+    code = "from experiments.data import catalogue; catalogue.load('upright')"
+    assert not {"h5py", "PIL"} & imported_by(code)

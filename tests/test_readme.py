@@ -1,6 +1,5 @@
 """What the README and the pages show is what happens."""
 
-import os
 import re
 import subprocess
 import sys
@@ -12,28 +11,28 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def printed_by(page):
+def printed_by(page, environment):
     """What the page's only program prints."""
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    # In a process of its own: the tests' double precision is not what users have.
-    own = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    return subprocess.check_output([sys.executable, "-c", code], text=True, env=own)
+    return subprocess.check_output(
+        [sys.executable, "-c", code], text=True, env=environment
+    )
 
 
-def test_the_twenty_lines_run():
-    printed = printed_by(ROOT / "README.md")
+def test_the_twenty_lines_run(environment):
+    printed = printed_by(ROOT / "README.md", environment)
     assert "D2:i+j" in printed
     assert re.search(r"head +D4 +C1 +0\.0e\+00", printed)
 
 
-def test_the_population_of_the_page_is_trained():
-    assert printed_by(ROOT / "docs/populations.md") == "(1, 10)\n" * 3
+def test_the_population_of_the_page_is_trained(environment):
+    assert printed_by(ROOT / "docs/populations.md", environment) == "(1, 10)\n" * 3
 
 
-def test_the_mixtures_of_the_page_are_found():
-    printed = printed_by(ROOT / "docs/mixtures.md")
+def test_the_mixtures_of_the_page_are_found(environment):
+    printed = printed_by(ROOT / "docs/mixtures.md", environment)
     assert printed.count("'D1:j'") == 3
-    assert "anew" in printed
+    assert "restarted" in printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

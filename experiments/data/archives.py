@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.cache import Contents, file_checksum
+from experiments.data.cache import Contents, file_checksum, fixed_size
 from experiments.data.splits import given_parts, random_parts, unit
 
 PAIRS = (("images", "labels"), ("data", "labels"), ("x", "y"), ("X", "y"))
@@ -33,7 +33,7 @@ def _arrays(file: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} is no readable .npz archive: {error}") from None
+        raise ValueError(f"{file} is not a readable .npz archive: {error}") from None
 
 
 def _checked(
@@ -175,3 +175,9 @@ class Archive:
             dtype=images.dtype.type,
             classes=int(labels.max()) + 1,
         )
+
+
+def source(name: str, file: Path, size: int | None = None) -> Archive:
+    """Return the images of an .npz file."""
+    fixed_size(name, size)
+    return Archive(file)

@@ -3,7 +3,7 @@
 A cache is a folder named by a checksum over the settings and the source's files. It is
 written beside its place and moved there when it is whole; a lock that dies with its
 process keeps others from writing the same one. Every file's checksum is compared when
-it is opened; a damaged cache is made anew.
+it is opened; a damaged cache is built again.
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ class Source(Protocol):
     def read(self) -> Contents:
         """Return what the files hold; raise ValueError where they are damaged."""
         ...
+
+
+def fixed_size(name: str, size: int | None) -> None:
+    """Raise ValueError where somebody asks to scale images that have one size."""
+    if size is not None:
+        raise ValueError(f"--image-size does nothing with --data {name}")
 
 
 def load(source: Source, root: Path) -> Dataset:

@@ -18,7 +18,7 @@ def square(image: Image.Image, size: int) -> Image.Image:
     """Return the centre square of an image, scaled to size x size pixels.
 
     Each pixel is a mean over its surroundings, weighted alike on all sides, so that
-    turning and mirroring before or after comes to the same (but for rounding, and half
+    rotating and reflecting before or after comes to the same (up to rounding, and half
     a pixel where the longer side leaves an odd number of pixels over).
     """
     side = min(image.size)
@@ -38,7 +38,7 @@ def decode(file: Path, mode: str, size: int) -> np.ndarray:
       size: pixels per side.
 
     Raises:
-      ValueError: it is no whole image.
+      ValueError: it is not a whole image.
     """
     try:
         with Image.open(file) as opened:

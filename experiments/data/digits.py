@@ -22,10 +22,10 @@ def load(task: str, *, seed: int = 0) -> Dataset:
     """Return one of the tasks.
 
     Args:
-      task: "upright" as they are, "flipped" upside down at random (mirrored along axis
-        0, the group D1:i), "quarter" turned by random right angles (exactly, C4),
-        "rotated" turned by any angle about the centre (bilinear, zeros outside).
-      seed: of the flips and turns.
+      task: "upright" as they are, "flipped" upside down at random (reflected along axis
+        0, the group D1:i), "quarter" rotated by random right angles (exactly, C4),
+        "rotated" by any angle about the centre (bilinear, zeros outside).
+      seed: of the flips and rotations.
 
     Returns:
       8,000 training, 2,000 validation and 2,000 test digits, normalized by mean and
@@ -42,9 +42,9 @@ def load(task: str, *, seed: int = 0) -> Dataset:
             f"task must be one of {', '.join(TASKS)}, got {task!r}; nearest: {near!r}"
         )
     images, labels = _read()
-    turned = _turn(images.astype(np.float32) / 255, task, np.random.default_rng(seed))
-    mean, deviation = turned[:TRAIN].mean(), turned[:TRAIN].std()
-    normalized = ((turned - mean) / deviation)[..., None]
+    moved = _move(images.astype(np.float32) / 255, task, np.random.default_rng(seed))
+    mean, deviation = moved[:TRAIN].mean(), moved[:TRAIN].std()
+    normalized = ((moved - mean) / deviation)[..., None]
 
     def split(begin: int, end: int) -> Split:
         part = slice(begin, end)
@@ -65,24 +65,26 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     if found != SHA256:
         raise ValueError(
             f"{FILE} is damaged: expected sha256 {SHA256}, found {found}; "
-            "check it out anew"
+            "check it out again"
         )
     try:
         with np.load(FILE) as data:
             return data["images"], data["labels"]
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{FILE} is no archive of images and labels") from error
+        raise ValueError(f"{FILE} is not an archive of images and labels") from error
 
 
-def _turn(images: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
+def _move(images: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
     if task == "upright":
         return images
     if task == "flipped":
         chosen = rng.integers(2, size=len(images)).astype(bool)
         return np.where(chosen[:, None, None], images[:, ::-1], images)
     if task == "quarter":
-        turns = rng.integers(4, size=len(images))
-        return np.stack([np.rot90(x, k) for x, k in zip(images, turns, strict=True)])
+        rotations = rng.integers(4, size=len(images))
+        return np.stack(
+            [np.rot90(x, k) for x, k in zip(images, rotations, strict=True)]
+        )
     angles = rng.uniform(0, 360, size=len(images))
     return np.stack(
         [

@@ -102,3 +102,9 @@ class Folder:
         if len(counts) == 1:
             return random_parts(counts[0], (0.1, 0.1), rng)
         return given_parts(counts, rng)
+
+
+def source(name: str, folder: Path, size: int | None = None) -> Folder:
+    """Return the images of a folder."""
+    del name
+    return Folder(folder) if size is None else Folder(folder, size)

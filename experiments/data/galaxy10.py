@@ -15,6 +15,7 @@ from experiments.data.decoding import square
 from experiments.data.splits import random_parts
 
 FILE = "Galaxy10_DECals.h5"
+HOLDS = {"galaxy10": FILE}
 COUNTS: tuple[int, ...] = (1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873)
 SIDE, OLDER_SIDE = 256, 69
 NORMALIZATION = ([0.1673, 0.1626, 0.1588], [0.1202, 0.1123, 0.1052])
@@ -55,7 +56,9 @@ class Galaxy10:
                 self._check(opened)
                 labels = opened["ans"][:].astype(np.int64)
         except OSError as error:
-            raise ValueError(f"{self.file} is no readable HDF5 file: {error}") from None
+            raise ValueError(
+                f"{self.file} is not a readable HDF5 file: {error}"
+            ) from None
         counts = tuple(np.bincount(labels, minlength=len(COUNTS)).tolist())
         if counts != COUNTS:
             raise ValueError(
@@ -111,3 +114,10 @@ class Galaxy10:
                     ) from None
                 for image in block:
                     yield np.asarray(square(Image.fromarray(image), self.size))
+
+
+def source(name: str, folder: Path, size: int | None = None) -> Galaxy10:
+    """Return Galaxy10 in a folder."""
+    del name
+    file = folder / FILE
+    return Galaxy10(file) if size is None else Galaxy10(file, size)

@@ -12,8 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from experiments.data.cache import Contents
+from experiments.data.cache import Contents, fixed_size
 from experiments.data.splits import random_parts
+
+HOLDS = {
+    "mnist": "the four IDX files of MNIST, raw or .gz; `make mnist` fetches them",
+    "fashion": "the four IDX files of Fashion-MNIST, raw or .gz",
+}
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -49,14 +54,14 @@ def read_bytes(file: Path) -> bytes:
     """Return the content of a file, uncompressed if its name ends in .gz.
 
     Raises:
-      ValueError: it ends too soon, or is no gzip file.
+      ValueError: it ends too soon, or is not a gzip file.
     """
     if file.suffix != ".gz":
         return file.read_bytes()
     try:
         return gzip.decompress(file.read_bytes())
     except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{file} is no whole gzip file: {error}") from None
+        raise ValueError(f"{file} is not a whole gzip file: {error}") from None
 
 
 def parse(content: bytes, file: Path) -> np.ndarray:
@@ -67,11 +72,11 @@ def parse(content: bytes, file: Path) -> np.ndarray:
       file: to name in errors.
 
     Raises:
-      ValueError: it is no IDX file of bytes, or its length does not fit its shape.
+      ValueError: it is not an IDX file of bytes, or its length does not fit its shape.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != UNSIGNED_BYTE:
         raise ValueError(
-            f"{file} is no IDX file of bytes: expected it to begin with 00 00 08, "
+            f"{file} is not an IDX file of bytes: expected it to begin with 00 00 08, "
             f"found {content[:3].hex(' ') or 'nothing'}"
         )
     begin = 4 + 4 * content[3]
@@ -159,3 +164,9 @@ class MnistLike:
             classes=10,
             normalization=self.NORMALIZATION[self.kind],
         )
+
+
+def source(name: str, folder: Path, size: int | None = None) -> MnistLike:
+    """Return MNIST or Fashion-MNIST in a folder."""
+    fixed_size(name, size)
+    return MnistLike(folder, name)

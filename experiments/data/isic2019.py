@@ -12,6 +12,7 @@ from experiments.data.cache import Contents, file_checksum, listing_checksum
 from experiments.data.decoding import decode_all
 from experiments.data.splits import random_parts
 
+HOLDS = {"isic2019": "the folder of images and both tables of ISIC 2019"}
 IMAGES = "ISIC_2019_Training_Input"
 TRUTH = "ISIC_2019_Training_GroundTruth.csv"
 METADATA = "ISIC_2019_Training_Metadata.csv"
@@ -82,7 +83,7 @@ class Isic2019:
             with file.open(newline="", encoding="utf-8-sig") as opened:
                 rows = list(csv.DictReader(opened))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is no table: {error}") from None
+            raise ValueError(f"{file} is not a table: {error}") from None
         found = tuple(rows[0]) if rows else ()
         if not set(columns) <= set(found):
             raise ValueError(
@@ -127,3 +128,9 @@ class Isic2019:
             for part in random_parts(len(number), (0.1, 0.1), rng)
         )
         return train, validation, test
+
+
+def source(name: str, folder: Path, size: int | None = None) -> Isic2019:
+    """Return ISIC 2019 in a folder."""
+    del name
+    return Isic2019(folder) if size is None else Isic2019(folder, size)

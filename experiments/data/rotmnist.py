@@ -14,8 +14,13 @@ from rich.progress import track
 from scipy import ndimage
 
 from experiments.data import archives, idx
-from experiments.data.cache import Contents, file_checksum
+from experiments.data.cache import Contents, Source, file_checksum, fixed_size
 from experiments.data.splits import random_parts, unit
+
+HOLDS = {
+    "rotmnist": "the .amat files of RotMNIST, their .zip, or copies as .npz; without "
+    "them it is made from mnist, which `make mnist` fetches",
+}
 
 NORMALIZATION = ([0.12996], [0.29698])
 TRAIN, TEST = 12_000, 50_000
@@ -207,7 +212,7 @@ class RotMnistArchives:
 class RotMnistMade:
     """Made from MNIST by the protocol of Larochelle et al., not the same digits.
 
-    All 70,000 digits are shuffled, each is turned about its centre by an angle uniform
+    All 70,000 digits are shuffled, each is rotated about its centre by an angle uniform
     in [0, 2 pi) with bilinear interpolation, and the first 62,000 are kept.
 
     Attributes:
@@ -229,7 +234,7 @@ class RotMnistMade:
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(len(labels))[: TRAIN + TEST]
         angles = rng.uniform(0, 360, len(order))
-        turned = (
+        rotated = (
             ndimage.rotate(
                 images[i].astype(np.float32) / 255,
                 angle,
@@ -238,4 +243,14 @@ class RotMnistMade:
             )[..., None]
             for i, angle in zip(order, angles, strict=True)
         )
-        return _contents(turned, labels[order], self.seed)
+        return _contents(rotated, labels[order], self.seed)
+
+
+def source(name: str, folder: Path, size: int | None = None) -> Source:
+    """Return copies as .npz, else the published files, else one made from MNIST."""
+    fixed_size(name, size)
+    if any(folder.glob("*.npz")):
+        return RotMnistArchives(folder)
+    if any(folder.glob("*.amat")) or any(folder.glob("*.zip")):
+        return RotMnistText(folder)
+    return RotMnistMade(folder.with_name("mnist"))

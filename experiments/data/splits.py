@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from eqjax.training.batches import Split
 
 
 class StoredImages:
     """Images (n, height, width, channels) in a .npy file, read when they are indexed.
 
     Indexing with a slice or an array of numbers returns float32, normalized. The file
-    is mapped anew for every read, so that the pages read do not stay in memory.
+    is mapped again for every read, so that the pages read do not stay in memory.
     """
 
     def __init__(self, file: Path, mean: np.ndarray, deviation: np.ndarray) -> None:
@@ -27,13 +29,6 @@ class StoredImages:
     def __getitem__(self, index: Any) -> np.ndarray:
         pixels = np.load(self.file, mmap_mode="r")[index]
         return normalized(pixels, self.mean, self.deviation)
-
-
-class Split(NamedTuple):
-    """Images (n, height, width, channels), float32, normalized; labels (n,), int32."""
-
-    images: np.ndarray | StoredImages
-    labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""What can be measured: distances to groups, equivariance, compilations."""
+
+from eqjax.analysis.compilations import Compilations as Compilations, count_compilations
+from eqjax.analysis.distances import distances
+from eqjax.analysis.equivariance import equivariance_error
+
+__all__ = ["count_compilations", "distances", "equivariance_error"]

@@ -1,0 +1,63 @@
+"""How far every layer's kernel is from commuting with each group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+from flax.traverse_util import flatten_dict
+
+from eqjax.groups.axes import preserving_subgroup
+from eqjax.groups.group import Group
+from eqjax.kernels.tied import distance
+from eqjax.morphism.matching import Path, tied_model
+
+
+def distances(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    inputs: Any,
+    groups: Sequence[Group] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> dict[Path, dict[str, jax.Array]]:
+    """Return how far every layer's kernel is from commuting with each group.
+
+    |K - P K| / |K| with P the Reynolds projection onto the kernels that commute; 0 for
+    a kernel that does. K is what the layer convolves with, whatever its constraint.
+
+    Args:
+      variables: of the model.
+      model: any linen model with convolutions of eqjax.
+      inputs: an input of the model, or a tuple of call arguments; shapes are enough.
+      groups: the groups to measure to; if None, all subgroups of the ambient group
+        that map the taps to themselves.
+      call_kwargs: keyword arguments of the model's call.
+
+    Returns:
+      By path of the layer and name of the group; layers stacked by `nn.scan` have one
+      number each.
+    """
+    found = tied_model(model, inputs, call_kwargs)
+    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
+    ledger = {}
+    for path, layer in found.layers.items():
+        if "kernel" not in layer.tables:
+            continue
+        ambient = layer.group.ambient
+        possible = preserving_subgroup(ambient, layer.taps)
+        fitting = tuple(H for H in ambient.subgroups if possible >= H)
+        chosen = fitting if groups is None else groups
+        tables = {H.name: layer.ties_of(H)["kernel"].table for H in chosen}
+
+        def measure(variables, layer=layer, tables=tables):
+            kernel = layer.read(variables)["kernel"]
+            return {name: distance(kernel, table) for name, table in tables.items()}
+
+        for _ in range(found.stacked_axes(path)):
+            measure = jax.vmap(measure)
+        ledger[path] = measure(found.own(path, flat))
+    return ledger

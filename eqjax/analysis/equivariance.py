@@ -1,0 +1,51 @@
+"""How far a function is from commuting with a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from eqjax.fields.action import transform
+from eqjax.fields.fiber import Fiber
+from eqjax.groups.group import Group
+
+
+def equivariance_error(
+    fn: Callable[[jax.Array], jax.Array],
+    x: jax.Array,
+    *,
+    group: Group,
+    fiber_in: Fiber | None = None,
+    fiber_out: Fiber | None = None,
+) -> jax.Array:
+    """Return max over u of |fn(u . x) - u . fn(x)| / |fn(x)|, norms over all entries.
+
+    Args:
+      fn: maps images or fields to images, fields, or invariants (batch, numbers).
+      x: an image (batch, *space, channels) or a field (batch, *space, fiber, channels).
+      group: the group whose elements are tried.
+      fiber_in: fiber of x where it is a quotient.
+      fiber_out: fiber of fn(x) where it is a quotient.
+
+    Returns:
+      A scalar, 0 for an exactly equivariant function. NaN where fn(x) is zero.
+    """
+    reference = fn(x)
+    moves = reference.ndim > 2
+
+    def error(u: int) -> jax.Array:
+        expected = reference
+        if moves:
+            expected = transform(reference, u, group=group, fiber=fiber_out)
+        got = fn(transform(x, u, group=group, fiber=fiber_in))
+        if got.shape != expected.shape:
+            raise ValueError(
+                f"fn returns shape {got.shape} for a transformed input and "
+                f"{expected.shape} expected; is the grid square where {group!r} "
+                "exchanges its axes?"
+            )
+        return jnp.linalg.norm(got - expected) / jnp.linalg.norm(reference)
+
+    return jnp.max(jnp.stack([error(u) for u in group.elements]))

@@ -1,0 +1,33 @@
+"""Random group elements applied to images: the rival of a symmetric network."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from eqjax.fields.action import transform
+from eqjax.groups.group import Group
+
+
+def augment(key: jax.Array, x: jax.Array, *, group: Group) -> jax.Array:
+    """Apply a random element of a group to every sample, drawn uniformly.
+
+    Args:
+      key: of the draw.
+      x: images (batch, *space, channels) or fields (batch, *space, fiber, channels);
+        the grid must be one that every element maps to itself.
+      group: the group to draw from.
+
+    Returns:
+      An array of the shape of x.
+    """
+    moved = [transform(x, u, group=group) for u in group.elements]
+    for each, u in zip(moved, group.elements, strict=True):
+        if each.shape != x.shape:
+            raise ValueError(
+                f"element {u} of {group!r} changes shape {x.shape} to {each.shape}; "
+                "use a square grid"
+            )
+    chosen = jax.random.randint(key, (len(x),), 0, group.order)
+    samples = jnp.arange(len(x))
+    return jnp.stack(moved)[chosen, samples]

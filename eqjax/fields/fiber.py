@@ -1,0 +1,70 @@
+"""Fibers: the finite G-sets that the values of a field are indexed by.
+
+A field holds one value per point p and fiber element a. A group element u acts from
+the left, (u . f)(p, a) = f(u^-1 p, u^-1 a).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from eqjax.groups.group import Group
+
+
+@dataclasses.dataclass(frozen=True)
+class Fiber:
+    """The transitive G-set G/K: the cosets of a stabilizer K in its ambient group G.
+
+    K = 1 gives the regular fiber (one value per group element), K = G the trivial one
+    (a single value, as in an image), and anything between a quotient.
+
+    >>> from eqjax.groups import dihedral
+    >>> regular(dihedral(4)).size, trivial(dihedral(4)).size
+    (8, 1)
+    """
+
+    stabilizer: Group
+
+    @property
+    def ambient(self) -> Group:
+        """The group that acts on this fiber."""
+        return self.stabilizer.ambient
+
+    @property
+    def size(self) -> int:
+        """Number of fiber elements."""
+        return self.ambient.order // self.stabilizer.order
+
+    @functools.cached_property
+    def representatives(self) -> np.ndarray:
+        """(size,) the smallest ambient element of every coset, ascending."""
+        return np.unique(self._coset_minimum)
+
+    @functools.cached_property
+    def action(self) -> np.ndarray:
+        """(ambient order, size) integers; action[u, a] is the fiber element u a."""
+        moved = self.ambient.product[:, self.representatives]
+        return np.searchsorted(self.representatives, self._coset_minimum[moved])
+
+    @functools.cached_property
+    def _coset_minimum(self) -> np.ndarray:
+        """(ambient order,) the smallest element of every element's coset gK."""
+        return self.ambient.product[:, list(self.stabilizer.elements)].min(axis=1)
+
+
+def regular(group: Group) -> Fiber:
+    """Return the fiber of one value per element of the ambient group."""
+    return Fiber(group.smallest)
+
+
+def trivial(group: Group) -> Fiber:
+    """Return the one-element fiber, that of an image or an invariant."""
+    return Fiber(group.ambient)
+
+
+def quotient(stabilizer: Group) -> Fiber:
+    """Return the fiber of cosets of a subgroup in its ambient group."""
+    return Fiber(stabilizer)

@@ -1,0 +1,18 @@
+"""Finite groups that act exactly on a pixel grid. Knows numpy alone."""
+
+from eqjax.groups.axes import (
+    check_preserved as check_preserved,
+    preserving_subgroup as preserving_subgroup,
+)
+from eqjax.groups.group import Group
+from eqjax.groups.standard import (
+    STANDARD as STANDARD,
+    cyclic,
+    dihedral,
+    flip,
+    full_octahedral,
+    octahedral,
+    standard_group as standard_group,
+)
+
+__all__ = ["Group", "cyclic", "dihedral", "flip", "full_octahedral", "octahedral"]

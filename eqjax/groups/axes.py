@@ -1,0 +1,37 @@
+"""Settings per spatial axis, such as strides: which elements keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eqjax.groups.group import Group
+
+
+def check_preserved(group: Group, values: Sequence[int], what: str) -> None:
+    """Raise unless every element of the group maps a per-axis setting to itself.
+
+    The error names the largest subgroup for which the setting works.
+    """
+    if len(values) != group.dimension:
+        raise ValueError(
+            f"{what} needs one entry for each of the {group.dimension} axes that "
+            f"{group!r} acts on, got {tuple(values)}"
+        )
+    allowed = preserving_subgroup(group, values)
+    if allowed != group:
+        raise ValueError(
+            f"{what} {tuple(values)} is not mapped to itself by {group.name}; "
+            f"the largest subgroup for which it works is {allowed.name}"
+        )
+
+
+def preserving_subgroup(group: Group, values: Sequence) -> Group:
+    """Return the largest subgroup whose axis permutations keep per-axis values."""
+
+    def holds(matrix: np.ndarray) -> bool:
+        source = np.argmax(np.abs(matrix), axis=1)
+        return all(values[i] == values[j] for i, j in enumerate(source))
+
+    return group.keeping(holds)

@@ -1,0 +1,116 @@
+"""What a group of signed permutations is called, read off its matrices.
+
+Families are C1, C2, C4, D1, D2, D4 on a line and in the plane, and Schoenflies symbols
+in a volume. Directions are written in the array axes i, j, k.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# (rotations, rotations together with negated improper elements) -> Schoenflies symbol
+# of a group that holds improper elements but not the inversion.
+_MIXED_FAMILIES = {
+    ("C1", "C2"): "Cs",
+    ("C2", "C4"): "S4",
+    ("C2", "D2"): "C2v",
+    ("C3", "D3"): "C3v",
+    ("C4", "D4"): "C4v",
+    ("D2", "D4"): "D2d",
+    ("T", "O"): "Td",
+}
+_CENTRED_FAMILIES = {
+    "C1": "Ci",
+    "C2": "C2h",
+    "C3": "S6",
+    "C4": "C4h",
+    "D2": "D2h",
+    "D3": "D3d",
+    "D4": "D4h",
+    "T": "Th",
+    "O": "Oh",
+}
+_PLANAR_FAMILIES = {"Cs": "D1", "C2v": "D2", "C4v": "D4"}
+
+
+def family(matrices: np.ndarray) -> str:
+    """Return the type of a group without its direction, such as C4 or D1.
+
+    Args:
+      matrices: all elements, integers of shape (order, d, d) with d in 1, 2, 3.
+    """
+    planar = matrices.shape[-1] < 3
+    matrices = _embedded(matrices)
+    rotation_parts = np.unique(_rotation_part(matrices), axis=0)
+    proper = matrices[np.linalg.det(matrices) > 0]
+    rotations = _rotation_family(proper)
+    if len(proper) == len(matrices):
+        return rotations
+    if len(rotation_parts) == len(proper):  # holds the inversion
+        return _CENTRED_FAMILIES[rotations]
+    symbol = _MIXED_FAMILIES[rotations, _rotation_family(rotation_parts)]
+    return _PLANAR_FAMILIES[symbol] if planar else symbol
+
+
+def axes(matrices: np.ndarray) -> tuple[str, ...]:
+    """Return rotation axes and normals of reflections, the principal ones first.
+
+    Args:
+      matrices: all elements, integers of shape (order, d, d) with d in 1, 2, 3.
+    """
+    dimension = matrices.shape[-1]
+    ranked: dict[tuple[int, ...], tuple] = {}
+    for matrix in _embedded(matrices):
+        described = _axis(matrix)
+        if described is None:
+            continue
+        vector, rank = described
+        if not any(vector[dimension:]):
+            ranked[vector] = min(rank, ranked.get(vector, rank))
+    return tuple(_axis_label(v) for v in sorted(ranked, key=ranked.__getitem__))
+
+
+def _embedded(matrices: np.ndarray) -> np.ndarray:
+    """Extend (n, d, d) matrices to a volume, leaving the added axes alone."""
+    n, d = matrices.shape[:2]
+    volume = np.tile(np.eye(3, dtype=np.int64), (n, 1, 1))
+    volume[:, :d, :d] = matrices
+    return volume
+
+
+def _rotation_part(matrices: np.ndarray) -> np.ndarray:
+    """Return each matrix, negated where it reverses orientation."""
+    determinants = np.rint(np.linalg.det(matrices)).astype(np.int64)
+    return matrices * determinants[:, None, None]
+
+
+def _rotation_family(rotations: np.ndarray) -> str:
+    """Name a group of proper rotations of the cube by counts of its elements."""
+    order = len(rotations)
+    fourfold = np.any(np.trace(rotations, axis1=1, axis2=2) == 1)
+    if order == 4:
+        return "C4" if fourfold else "D2"
+    return {1: "C1", 2: "C2", 3: "C3", 6: "D3", 8: "D4", 12: "T", 24: "O"}[order]
+
+
+def _axis(matrix: np.ndarray) -> tuple[tuple[int, ...], tuple] | None:
+    """Return the axis of a rotation or the normal of a reflection, and its rank."""
+    rotation = _rotation_part(matrix[None])[0]
+    powers = [np.eye(3, dtype=np.int64)]
+    while not np.array_equal(power := powers[-1] @ rotation, powers[0]):
+        powers.append(power)
+    if len(powers) == 1:  # the identity or the inversion
+        return None
+    projector = np.sum(powers, axis=0)
+    column = projector[:, np.flatnonzero(np.any(projector, axis=0))[0]]
+    vector = np.sign(column) * np.sign(column[np.flatnonzero(column)[0]])
+    improper = not np.array_equal(rotation, matrix)
+    rank = (-len(powers), improper, int(np.abs(vector).sum()))
+    key = tuple(int(v) for v in vector)
+    return key, (*rank, tuple(-abs(v) for v in key), tuple(-v for v in key))
+
+
+def _axis_label(vector: tuple[int, ...]) -> str:
+    signed = zip(vector, "ijk", strict=True)
+    terms = [("+" if value > 0 else "-") + axis for value, axis in signed if value]
+    return "".join(terms).removeprefix("+")

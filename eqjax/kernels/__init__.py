@@ -1,0 +1,21 @@
+"""Orbit tables, and the full arrays that tied parameters stand for."""
+
+from eqjax.kernels.action import transform_kernel as transform_kernel
+from eqjax.kernels.orbits import (
+    OrbitTable as OrbitTable,
+    fiber_table as fiber_table,
+    kernel_table as kernel_table,
+)
+from eqjax.kernels.tied import (
+    PARAMETRIZATIONS as PARAMETRIZATIONS,
+    Tie as Tie,
+    convolution_layout as convolution_layout,
+    distance as distance,
+    expand as expand,
+    identity_kernel as identity_kernel,
+    project as project,
+    reynolds as reynolds,
+    tied_initializer as tied_initializer,
+)
+
+__all__: list[str] = []

@@ -1,0 +1,202 @@
+"""Tied parameters and the full arrays they stand for: pure functions of both.
+
+A tied parameter holds one entry per orbit of a table; the full array K repeats it
+along the orbits. Two parametrizations of the same space:
+
+    tied:         K = kernel[index]
+    orthonormal:  K = kernel[index] / sqrt(size[index])
+
+In the orthonormal one the map from parameter to K keeps lengths, so that a plain
+gradient step is the projected gradient step on K.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from eqjax.kernels.orbits import OrbitTable
+
+Parametrization = Literal["tied", "orthonormal"]
+PARAMETRIZATIONS = ("tied", "orthonormal")
+Initializer = Callable[..., Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tie:
+    """How one parameter of a layer stands for a full array.
+
+    Attributes:
+      table: the orbits along which the full array is constant.
+      parametrization: "tied" or "orthonormal".
+      maps: the full array maps one field to another, as a kernel does, with axes
+        (*taps, fiber_in, fiber_out, c_in, c_out); else it belongs to one field, as a
+        bias or a scale.
+    """
+
+    table: OrbitTable
+    parametrization: str = "tied"
+    maps: bool = False
+
+    def __post_init__(self):
+        """Reject unknown parametrizations."""
+        if self.parametrization not in PARAMETRIZATIONS:
+            raise ValueError(
+                f"parametrization must be one of {', '.join(PARAMETRIZATIONS)}, got "
+                f"{self.parametrization!r}"
+            )
+
+    @property
+    def size(self) -> np.ndarray | Array:
+        """(num_orbits,) entries per orbit, one for those that only pad the table."""
+        return self.table.size.clip(1)
+
+    @property
+    def unit(self) -> np.ndarray | Array:
+        """(num_orbits,) value of a full entry when its parameter is one."""
+        if self.parametrization == "tied":
+            return np.ones(self.table.num_orbits)
+        return self.size**-0.5
+
+
+def expand(kernel: Float[Array, "orbits ..."], tie: Tie) -> Float[Array, ...]:
+    """Return the full array K of shape (*table.shape, *rest) for a tied parameter."""
+    if tie.parametrization == "orthonormal":
+        kernel = kernel * _per_orbit(tie.unit, kernel)
+    return kernel[tie.table.index]
+
+
+def project(full: Float[Array, ...], tie: Tie) -> Float[Array, "orbits ..."]:
+    """Return the parameter of the nearest tied array, the orbit average of K.
+
+    The average is taken as the representative plus the mean deviation from it, so that
+    a K which is constant on the orbits is read out without any rounding.
+
+    Args:
+      full: (*table.shape, *rest).
+      tie: how the parameter stands for a full array.
+
+    Returns:
+      (num_orbits, *rest); `expand` of it is the Reynolds projection of K.
+    """
+    table = tie.table
+    rest = full.shape[len(table.shape) :]
+    flat = full.reshape(-1, *rest)
+    index = table.index.reshape(-1)
+    first = flat[table.representative]
+    deviation = jnp.zeros_like(first).at[index].add(flat - first[index])
+    mean = first + deviation / _per_orbit(tie.size, first)
+    if tie.parametrization == "orthonormal":
+        mean = mean / _per_orbit(tie.unit, mean)
+    return _clear_padding(mean, table)
+
+
+def reynolds(full: Float[Array, ...], table: OrbitTable) -> Float[Array, ...]:
+    """Project K onto the arrays that are constant on the orbits of a table."""
+    tie = Tie(table)
+    return expand(project(full, tie), tie)
+
+
+def distance(full: Float[Array, ...], table: OrbitTable) -> Float[Array, ""]:
+    """Return |K - P K| / |K|, with P the Reynolds projection; zero for K = 0."""
+    norm = jnp.linalg.norm(full)
+    gap = jnp.linalg.norm(full - reynolds(full, table))
+    return gap / jnp.where(norm > 0, norm, 1)
+
+
+def convolution_layout(
+    full: Float[Array, "... fiber_in fiber_out c_in c_out"], feature_groups: int = 1
+) -> Float[Array, "... real_in real_out"]:
+    """Lay a full kernel out as a dense convolution over real channels expects it.
+
+    Args:
+      full: (*taps, fiber_in, fiber_out, c_in / feature_groups, c_out).
+      feature_groups: channels are split into so many groups, each of which holds all
+        fiber elements.
+
+    Returns:
+      (*taps, fiber_in * c_in / feature_groups, fiber_out * c_out), real output
+      channels ordered by feature group, fiber element, channel.
+    """
+    *taps, fiber_in, fiber_out, c_in, c_out = full.shape
+    split = full.reshape(
+        *taps, fiber_in, fiber_out, c_in, feature_groups, c_out // feature_groups
+    )
+    n = len(taps)
+    ordered = split.transpose(*range(n), n, n + 2, n + 3, n + 1, n + 4)
+    return ordered.reshape(*taps, fiber_in * c_in, fiber_out * c_out)
+
+
+def tied_initializer(init: Initializer, tie: Tie) -> Initializer:
+    """Make any initializer of full arrays draw a tied parameter instead.
+
+    The full array is drawn and read at the representatives, so a fan-in is that of the
+    full kernel and every group starts with the same output variance.
+
+    Args:
+      init: (key, shape, dtype) -> array. For kernels the shape is that of a dense
+        convolution, (*taps, fiber_in * c_in, fiber_out * c_out); for a bias, scale or
+        offset it is (fiber, channels).
+      tie: the tie of the parameter.
+
+    Returns:
+      (key, (num_orbits, *rest), dtype) -> array of that shape.
+    """
+    table = tie.table
+
+    def initialize(key, shape, dtype=jnp.float32):
+        rest = tuple(shape[1:])
+        if len(rest) == 1:
+            full = init(key, (*table.shape, *rest), dtype)
+        else:
+            *taps, fiber_in, fiber_out = table.shape
+            c_in, c_out = rest
+            dense = init(key, (*taps, fiber_in * c_in, fiber_out * c_out), dtype)
+            full = dense.reshape(*taps, fiber_in, c_in, fiber_out, c_out)
+            full = jnp.swapaxes(full, -3, -2)
+        entries = full.reshape(-1, *rest)[table.representative]
+        entries = (entries / _per_orbit(tie.unit, entries)).astype(dtype)
+        return _clear_padding(entries, table)
+
+    return initialize
+
+
+def identity_kernel(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the full kernel that leaves a field as it is.
+
+    Args:
+      shape: (*taps, fiber_in, fiber_out, c_in, c_out).
+
+    Raises:
+      ValueError: a kernel of this shape cannot be the identity.
+    """
+    *taps, fiber_in, fiber_out, c_in, c_out = shape
+    if fiber_in != fiber_out or c_in != c_out or any(k % 2 == 0 for k in taps):
+        raise ValueError(
+            "the identity needs as many channels and fiber elements out as in and odd "
+            f"taps, got {c_in} -> {c_out} channels, {fiber_in} -> {fiber_out} fiber "
+            f"elements and taps {tuple(taps)}"
+        )
+    kernel = np.zeros(shape, np.float32)
+    center = tuple(k // 2 for k in taps)
+    kernel[center] = np.einsum("hg,io->hgio", np.eye(fiber_in), np.eye(c_in))
+    return kernel
+
+
+def _clear_padding(entries: jax.Array, table: OrbitTable) -> jax.Array:
+    """Set the entries of empty orbits to zero."""
+    if table.group is not None:
+        return entries
+    used = (table.size > 0).reshape(-1, *[1] * (entries.ndim - 1))
+    return jnp.where(used, entries, 0)
+
+
+def _per_orbit(values: np.ndarray | Array, like: jax.Array) -> jax.Array:
+    """Shape (num_orbits,) values to multiply a (num_orbits, *rest) array."""
+    return jnp.asarray(values, like.dtype).reshape(-1, *[1] * (like.ndim - 1))

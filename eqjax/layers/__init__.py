@@ -1,0 +1,33 @@
+"""Linen modules with tied parameters: convolutions, norms, pooling."""
+
+from eqjax.layers.base import TiedModule as TiedModule
+from eqjax.layers.conv import GroupConv, GroupConvTranspose, InvariantHead, LiftingConv
+from eqjax.layers.mixed import MixedGroupConv, MixedInvariantHead, MixedLiftingConv
+from eqjax.layers.norms import (
+    BatchNorm,
+    ElementBatchNorm,
+    GroupNorm,
+    LayerNorm,
+    RMSNorm,
+)
+from eqjax.layers.pooling import FieldDropout, avg_pool, fiber_pool, max_pool, upsample
+
+__all__ = [
+    "BatchNorm",
+    "ElementBatchNorm",
+    "FieldDropout",
+    "GroupConv",
+    "GroupConvTranspose",
+    "GroupNorm",
+    "InvariantHead",
+    "LayerNorm",
+    "LiftingConv",
+    "MixedGroupConv",
+    "MixedInvariantHead",
+    "MixedLiftingConv",
+    "RMSNorm",
+    "avg_pool",
+    "fiber_pool",
+    "max_pool",
+    "upsample",
+]

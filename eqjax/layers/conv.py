@@ -1,0 +1,316 @@
+"""Convolutions whose kernel is tied along the orbits of a group, as linen modules.
+
+A field is an array (batch, *space, fiber, channels). Every hidden field has the regular
+fiber of the ambient group, whatever subgroup a layer is constrained to. A layer given
+`group=H` commutes with the left action of every element of H:
+
+    (u . f)(p, a) = f(u^-1 p, u^-1 a).
+
+The fields of the modules and their order follow `flax.linen.Conv`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+
+from eqjax import kernels
+from eqjax.fields.fiber import Fiber, regular, trivial
+from eqjax.groups.axes import check_preserved
+from eqjax.groups.group import Group
+from eqjax.kernels.orbits import fiber_table, kernel_table
+from eqjax.kernels.tied import Initializer, Parametrization, Tie
+from eqjax.layers.base import TiedModule
+from eqjax.ops.convolution import convolve, convolve_transpose
+from eqjax.ops.windows import Padding, Pairs, Window, per_axis, resolve_padding
+
+
+class GroupConv(TiedModule):
+    """Convolve a field over the ambient group, commuting with a subgroup.
+
+    out(p, g) = sum_{y, h} f(p + y, h) K(y, h, g), with K constant on the orbits of
+    `group` on taps x input fiber x output fiber (Cohen and Welling 2016 for the
+    regular fibers of the whole group).
+
+    Attributes:
+      features: channels per output fiber element.
+      kernel_size: taps per spatial axis, or one integer for all axes.
+      strides: window strides, one integer or one per axis.
+      padding: "SAME", "VALID", "CIRCULAR", an integer, or one integer or (low, high)
+        pair per axis. `Window.symmetry` tells which elements a choice commutes with.
+      kernel_dilation: spacing of the taps.
+      feature_group_count: channels (not fiber elements) are split into so many
+        independent groups; equal to the input channels for a depthwise convolution.
+      use_bias: add a bias, tied along the orbits of `group` on the output fiber.
+      dtype: of the computation; inferred from inputs and parameters if None.
+      param_dtype: of the parameters.
+      precision: as in `jax.lax.conv_general_dilated`.
+      kernel_init: initializer of the full kernel as a dense convolution sees it, so
+        the fan-in is that of the full kernel.
+      bias_init: initializer of the full bias, (fiber_out, features).
+      group: the subgroup that the layer commutes with.
+      fiber_in: fiber of the input; regular if None.
+      fiber_out: fiber of the output; regular if None.
+      parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
+      constraint: how kernel and bias arise from the parameters; see
+        `eqjax.constraints`.
+    """
+
+    morphable: ClassVar[frozenset[str]] = TiedModule.morphable | {
+        "features",
+        "precision",
+        "kernel_init",
+    }
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: Padding = "SAME"
+    kernel_dilation: int | Sequence[int] = 1
+    feature_group_count: int = 1
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    precision: lax.PrecisionLike = None
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros_init()
+    group: Group = dataclasses.field(kw_only=True)
+    fiber_in: Fiber | None = dataclasses.field(default=None, kw_only=True)
+    fiber_out: Fiber | None = dataclasses.field(default=None, kw_only=True)
+    parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
+
+    @property
+    def fibers(self) -> tuple[Fiber, Fiber]:
+        """The input and the output fiber."""
+        everything = regular(self.group)
+        return self.fiber_in or everything, self.fiber_out or everything
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Taps per spatial axis."""
+        return per_axis(self.kernel_size, self.group.dimension, "kernel_size")
+
+    def ties_of(self, group: Group) -> dict[str, Tie]:
+        """Return the ties of kernel and bias to a group."""
+        fiber_in, fiber_out = self.fibers
+        table = kernel_table(group, self.taps, fiber_in, fiber_out)
+        ties = {"kernel": Tie(table, self.parametrization, maps=True)}
+        if self.use_bias:
+            along_fiber = fiber_table(group, fiber_out)
+            ties["bias"] = Tie(along_fiber, self.parametrization)
+        return ties
+
+    def check_identity(self) -> None:
+        """Raise unless the grid is kept and every channel can reach every other."""
+        strides = per_axis(self.strides, self.group.dimension, "strides")
+        keeps = self.padding in ("SAME", "CIRCULAR") and set(strides) == {1}
+        if not keeps or self.feature_group_count != 1:
+            raise ValueError(
+                "a skip needs strides of 1, padding SAME or CIRCULAR and one feature "
+                f"group, got strides {strides}, padding {self.padding!r} and "
+                f"{self.feature_group_count} feature groups"
+            )
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve.
+
+        Args:
+          x: (batch, *space, fiber_in, channels).
+
+        Returns:
+          (batch, *space_out, fiber_out, features).
+        """
+        self._check_field(x)
+        split = self.feature_group_count
+        if split < 1 or x.shape[-1] % split or self.features % split:
+            raise ValueError(
+                f"feature_group_count {split} must divide both the {x.shape[-1]} input "
+                f"channels and the {self.features} features"
+            )
+        kernel, bias, x = self._parameters(x, x.shape[-1] // split)
+        y = convolve(
+            _merge_fiber(x, split),
+            kernels.convolution_layout(kernel, split),
+            circular=self.padding == "CIRCULAR",
+            feature_group_count=split,
+            precision=self.precision,
+            **self._window_settings(x),
+        )
+        y = _split_fiber(y, self.fibers[1].size, split)
+        return y if bias is None else y + bias
+
+    def window(self, space: Sequence[int]) -> Window:
+        """Return the window that slides over a grid of so many points per axis."""
+        strides, dilation = self._spacing()
+        padding = resolve_padding(self.padding, space, self.taps, strides, dilation)
+        return Window(tuple(space), self.taps, strides, dilation, padding)
+
+    def _window_settings(self, x: jax.Array) -> dict[str, Any]:
+        window = self.window(x.shape[1:-2])
+        if 0 in window.output_size:
+            raise ValueError(
+                f"a {window.taps} kernel with dilation {window.dilation} and padding "
+                f"{window.padding} does not fit into an input of size {window.size}"
+            )
+        return {
+            "strides": window.strides,
+            "padding": window.padding,
+            "dilation": window.dilation,
+        }
+
+    def _spacing(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        d = self.group.dimension
+        strides = per_axis(self.strides, d, "strides")
+        dilation = per_axis(self.kernel_dilation, d, "kernel_dilation")
+        check_preserved(self.group, strides, "strides")
+        check_preserved(self.group, dilation, "kernel_dilation")
+        return strides, dilation
+
+    def _parameters(self, x: jax.Array, c_in: int):
+        """Return full kernel and bias (or None), and x, all in one dtype."""
+        inits = {
+            "kernel": (self.kernel_init, (c_in, self.features)),
+            "bias": (self.bias_init, (self.features,)),
+        }
+        full = self.full_arrays(inits, self.param_dtype)
+        x, kernel, bias = promote_dtype(
+            x, full["kernel"], full.get("bias"), dtype=self.dtype
+        )
+        return kernel, bias, x
+
+    def _check_field(self, x: jax.Array) -> None:
+        d, fiber = self.group.dimension, self.fibers[0]
+        if self.features < 1:
+            raise ValueError(f"features must be at least 1, got {self.features}")
+        if x.ndim != d + 3 or x.shape[-2] != fiber.size:
+            hint = "; images go through LiftingConv" if x.ndim == d + 2 else ""
+            raise ValueError(
+                f"{type(self).__name__} over {self.group!r} takes a field of shape "
+                f"(batch, {d} spatial axes, {fiber.size}, channels), got {x.shape}"
+                f"{hint}"
+            )
+
+
+class LiftingConv(GroupConv):
+    """Convolve an image into a field over the ambient group.
+
+    The first layer of a network: a `GroupConv` that reads the trivial fiber. Takes
+    (batch, *space, channels), returns (batch, *space_out, fiber_out, features).
+    """
+
+    @property
+    def fibers(self) -> tuple[Fiber, Fiber]:
+        """The trivial fiber of the image and the output fiber."""
+        _check_default("LiftingConv reads the trivial fiber", "fiber_in", self.fiber_in)
+        return trivial(self.group), self.fiber_out or regular(self.group)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve an image (batch, *space, channels) into a field."""
+        d = self.group.dimension
+        if x.ndim != d + 2:
+            hint = "; fields go through GroupConv" if x.ndim == d + 3 else ""
+            raise ValueError(
+                f"LiftingConv over {self.group!r} takes an image of shape "
+                f"(batch, {d} spatial axes, channels), got {x.shape}{hint}"
+            )
+        return super().__call__(x[..., None, :])
+
+
+class GroupConvTranspose(GroupConv):
+    """Convolve a field after spreading its points `strides` apart, to up-sample.
+
+    Kernel, ties and fields are those of `GroupConv`. Padding is that of the output:
+    "SAME" returns strides * n points per axis, "VALID" every position that a tap
+    reaches, and integers or (low, high) pairs cut so many points off the latter.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve (batch, *space, fiber_in, channels) onto a finer grid."""
+        self._check_field(x)
+        if self.feature_group_count != 1:
+            raise ValueError("GroupConvTranspose has no feature groups; use 1")
+        kernel, bias, x = self._parameters(x, x.shape[-1])
+        settings = {**self._window_settings(x), "strides": self._spacing()[0]}
+        y = convolve_transpose(
+            _merge_fiber(x),
+            kernels.convolution_layout(kernel),
+            precision=self.precision,
+            **settings,
+        )
+        y = _split_fiber(y, self.fibers[1].size)
+        return y if bias is None else y + bias
+
+    def window(self, space: Sequence[int]) -> Window:
+        """Return the stride-one window that slides over the spread grid."""
+        strides, dilation = self._spacing()
+        extent = [d * (k - 1) for k, d in zip(self.taps, dilation, strict=True)]
+        spread = tuple((n - 1) * s + 1 for n, s in zip(space, strides, strict=True))
+        padding = self._spread_padding(strides, extent)
+        return Window(spread, self.taps, (1,) * len(spread), dilation, padding)
+
+    def _spread_padding(self, strides: Sequence[int], extent: Sequence[int]) -> Pairs:
+        if self.padding == "SAME":
+            total = [e + s - 1 for e, s in zip(extent, strides, strict=True)]
+            return tuple((t - t // 2, t // 2) for t in total)
+        if self.padding == "CIRCULAR":
+            raise ValueError(
+                "GroupConvTranspose pads with zeros: SAME, VALID, integers"
+            )
+        ones = (1,) * len(extent)
+        cut = resolve_padding(self.padding, ones, ones, ones, ones)
+        return tuple((e - lo, e - hi) for e, (lo, hi) in zip(extent, cut, strict=True))
+
+
+class InvariantHead(GroupConv):
+    """Average a field over space and read out numbers that `group` leaves alone.
+
+    A 1x1 convolution from the regular to the trivial fiber after the spatial mean.
+    Takes (batch, *space, fiber_in, channels), returns (batch, features).
+    """
+
+    kernel_size: int | Sequence[int] = 1
+
+    @property
+    def fibers(self) -> tuple[Fiber, Fiber]:
+        """The input fiber and the trivial one."""
+        _check_default("InvariantHead writes one value", "fiber_out", self.fiber_out)
+        return self.fiber_in or regular(self.group), trivial(self.group)
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return (batch, features) for a field (batch, *space, fiber, channels)."""
+        self._check_field(x)
+        space = tuple(range(1, 1 + self.group.dimension))
+        y = super().__call__(x.mean(space, keepdims=True))
+        return y.reshape(len(x), self.features)
+
+
+def _check_default(reason: str, name: str, value: Fiber | None) -> None:
+    if value is not None:
+        raise ValueError(f"{reason}; {name} must be None, got {value}")
+
+
+def _merge_fiber(x: jax.Array, split: int = 1) -> jax.Array:
+    """Turn (..., fiber, channels) into real channels in the order of the kernel."""
+    *lead, fiber, channels = x.shape
+    if split > 1:
+        x = x.reshape(*lead, fiber, split, channels // split).swapaxes(-3, -2)
+    return x.reshape(*lead, fiber * channels)
+
+
+def _split_fiber(y: jax.Array, fiber: int, split: int = 1) -> jax.Array:
+    """Undo `_merge_fiber`."""
+    *lead, real = y.shape
+    if split > 1:
+        y = y.reshape(*lead, split, fiber, real // fiber // split).swapaxes(-3, -2)
+    return y.reshape(*lead, fiber, real // fiber)

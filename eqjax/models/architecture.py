@@ -1,0 +1,106 @@
+"""The genotype of a search: one subgroup of the ambient group per layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from eqjax.groups.group import Group
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """One group per layer, from input to output.
+
+    Attributes:
+      groups: subgroups of one ambient group, one per searchable layer.
+
+    >>> from eqjax.groups import dihedral
+    >>> str(Architecture.parse(dihedral(4), "D4 D4 C4 C1"))
+    'D4 D4 C4 C1'
+    """
+
+    groups: tuple[Group, ...]
+
+    def __post_init__(self):
+        """Reject empty architectures and mixed ambient groups."""
+        if not self.groups:
+            raise ValueError("an architecture needs at least one layer")
+        if isinstance(self.groups, str):
+            raise TypeError("names of groups are read by Architecture.parse")
+        object.__setattr__(self, "groups", tuple(self.groups))  # lists do not hash
+        for layer, group in enumerate(self.groups):
+            if not isinstance(group, Group):
+                raise TypeError(f"layer {layer} needs a Group, got {group!r}")
+            if group.ambient != self.groups[0].ambient:
+                raise ValueError(
+                    f"layer {layer} lives over {group.ambient!r}, layer 0 over "
+                    f"{self.groups[0].ambient!r}; all need one ambient group"
+                )
+
+    @classmethod
+    def uniform(cls, group: Group, layers: int) -> Architecture:
+        """Return the architecture with the same group in every layer."""
+        return cls((group,) * layers)
+
+    @classmethod
+    def parse(cls, ambient: Group, names: str | Sequence[str]) -> Architecture:
+        """Read group names, such as "D4 D4 C4", as subgroups of an ambient group."""
+        words = names.split() if isinstance(names, str) else names
+        return cls(tuple(ambient.subgroup(word) for word in words))
+
+    @property
+    def ambient(self) -> Group:
+        """The group that all layers' groups are subgroups of."""
+        return self.groups[0].ambient
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups' names, from input to output."""
+        return tuple(group.name for group in self.groups)
+
+    @property
+    def is_monotone(self) -> bool:
+        """Tell whether no layer has more symmetry than the one before it."""
+        return all(later <= group for group, later in itertools.pairwise(self.groups))
+
+    def replace(self, layer: int, group: Group) -> Architecture:
+        """Return the architecture with another group in one layer."""
+        groups = list(self.groups)
+        groups[layer] = group
+        return Architecture(tuple(groups))
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __str__(self) -> str:
+        return " ".join(self.names)
+
+
+def enumerate_architectures(
+    candidates: Sequence[Group], layers: int
+) -> Iterator[Architecture]:
+    """Yield every architecture whose groups do not grow with depth."""
+    for groups in itertools.product(candidates, repeat=layers):
+        architecture = Architecture(groups)
+        if architecture.is_monotone:
+            yield architecture
+
+
+def random_architecture(
+    rng: np.random.Generator, candidates: Sequence[Group], layers: int
+) -> Architecture:
+    """Draw uniformly one of the architectures that `enumerate_architectures` yields."""
+    # ways[k][i]: how many ways there are to continue for k layers after candidate i.
+    below = [[later <= group for later in candidates] for group in candidates]
+    ways = [np.ones(len(candidates))]
+    for _ in range(layers - 1):
+        ways.append(np.array(below) @ ways[-1])
+    chosen: list[int] = []
+    for remaining in reversed(ways):
+        weights = remaining * (below[chosen[-1]] if chosen else 1)
+        chosen.append(int(rng.choice(len(candidates), p=weights / weights.sum())))
+    return Architecture(tuple(candidates[i] for i in chosen))

@@ -1,0 +1,220 @@
+"""Networks that take their groups from an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from eqjax.constraints.base import Constraint, Tied
+from eqjax.groups.group import Group
+from eqjax.kernels.tied import PARAMETRIZATIONS, Parametrization
+from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
+from eqjax.layers.norms import BatchNorm, ElementBatchNorm
+from eqjax.layers.pooling import avg_pool
+from eqjax.models.architecture import Architecture
+from eqjax.ops.windows import Window, window
+
+
+class EquivariantCNN(nn.Module):
+    """The backbone of Maile et al. (2023): convolutions over one ambient group.
+
+    Convolution, norm and ReLU per layer, average pooling after some, the mean over
+    space, and a head of two layers. With the defaults it is exact: pooling windows fit
+    the size they meet, and a tied head reads out invariants, so that the logits are
+    invariant to the group of the last layer. `paper` builds the authors' variant.
+
+    Takes images (batch, height, width, channels), returns logits (batch, classes).
+
+    Attributes:
+      architecture: one group per convolution, and with an invariant head one for it.
+      features: channels per fiber element of every convolution.
+      kernel_size: taps per axis of every convolution.
+      pool_after: numbers of the convolutions, from 1, that a pooling follows.
+      head_features: width of the hidden layer of the head.
+      classes: number of logits.
+      norm: "channel" pools statistics over the fiber, "element" keeps them apart.
+      pooling: "exact" halves even sizes by 2x2 and odd ones by 3x3 windows, "3x3" uses
+        3x3 with padding 1 on all, which breaks the symmetry on even sizes.
+      head: "invariant" is tied, "dense" reads all fiber elements freely.
+      parametrization: of all tied parameters.
+      constraint: how the kernels of the layers with a group arise from parameters, one
+        for all or one for each; norms are always tied to the layer's group.
+      dtype: of the computation.
+    """
+
+    architecture: Architecture
+    features: tuple[int, ...] = (16, 16, 16, 16, 32, 32, 32, 32)
+    kernel_size: int = 5
+    pool_after: tuple[int, ...] = (3, 5, 7)
+    head_features: int = 64
+    classes: int = 10
+    norm: Literal["channel", "element"] = "channel"
+    pooling: Literal["exact", "3x3"] = "exact"
+    head: Literal["invariant", "dense"] = "invariant"
+    parametrization: Parametrization = "tied"
+    constraint: Constraint | tuple[Constraint, ...] = Tied()
+    dtype: Any = None
+
+    def __post_init__(self):
+        """Check the settings against each other."""
+        for name in ("features", "pool_after"):  # lists do not hash
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        super().__post_init__()
+        for name, value, known in (
+            ("norm", self.norm, ("channel", "element")),
+            ("pooling", self.pooling, ("exact", "3x3")),
+            ("head", self.head, ("invariant", "dense")),
+            ("parametrization", self.parametrization, PARAMETRIZATIONS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+        if not set(self.pool_after) <= set(range(1, len(self.features) + 1)):
+            raise ValueError(
+                f"pool_after must name convolutions 1 to {len(self.features)}, got "
+                f"{self.pool_after}"
+            )
+        expected = self.searchable_layers(self.features, self.head)
+        if len(self.architecture) != expected:
+            raise ValueError(
+                f"{len(self.features)} convolutions and {self.head!r} head need "
+                f"{expected} groups, got {len(self.architecture)}: {self.architecture}"
+            )
+        if isinstance(self.constraint, Sequence):
+            object.__setattr__(self, "constraint", tuple(self.constraint))
+            if len(self.constraint) != expected:
+                raise ValueError(
+                    f"constraint must be one, or one for each of the {expected} layers "
+                    f"with a group, got {len(self.constraint)}"
+                )
+
+    @staticmethod
+    def searchable_layers(features: Sequence[int], head: str = "invariant") -> int:
+        """Return how many groups a network of these widths needs."""
+        return len(features) + (head == "invariant")
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Return logits (batch, classes) for images (batch, height, width, channels).
+
+        Args:
+          x: images.
+          train: normalize by the batch and update the running statistics, which needs
+            `mutable=["batch_stats"]` in `apply`.
+        """
+        groups, constraints = self.architecture.groups, self.constraints
+        tie = {"parametrization": self.parametrization, "dtype": self.dtype}
+        make_norm = BatchNorm if self.norm == "channel" else ElementBatchNorm
+        for layer, features in enumerate(self.features):
+            make_conv = GroupConv if layer else LiftingConv
+            conv = make_conv(
+                features,
+                self.kernel_size,
+                use_bias=False,
+                group=groups[layer],
+                constraint=constraints[layer],
+                name=f"conv{layer + 1}",
+                **tie,
+            )
+            norm = make_norm(group=groups[layer], name=f"norm{layer + 1}", **tie)
+            x = nn.relu(norm(conv(x), not train))
+            if layer + 1 in self.pool_after:
+                pool = self._pooling_window(x.shape[1:-2])
+                x = avg_pool(x, pool.taps, pool.strides, pool.padding)
+        if self.head == "invariant":
+            head = InvariantHead(
+                self.head_features,
+                group=groups[-1],
+                constraint=constraints[-1],
+                name="head",
+                **tie,
+            )
+            x = head(x)
+        else:
+            x = x.mean(range(1, x.ndim - 2)).reshape(len(x), -1)
+            x = nn.Dense(self.head_features, dtype=self.dtype, name="head")(x)
+        head_norm = nn.BatchNorm(
+            not train, momentum=BatchNorm.momentum, dtype=self.dtype, name="head_norm"
+        )
+        x = head_norm(x)
+        logits = nn.Dense(self.classes, dtype=self.dtype, name="logits")(nn.elu(x))
+        return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """The constraint of every layer with a group."""
+        if isinstance(self.constraint, Constraint):
+            return (self.constraint,) * len(self.architecture)
+        return self.constraint
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The name of every layer with a group, in the order of the architecture."""
+        convs = tuple(f"conv{layer + 1}" for layer in range(len(self.features)))
+        return (*convs, "head") if self.head == "invariant" else convs
+
+    def with_groups(self, groups: Mapping[tuple[str, ...], Group]) -> EquivariantCNN:
+        """Return the plain network, tied to a group for the path of every layer."""
+        chosen = tuple(groups[(name,)] for name in self.layer_names)
+        return self.clone(architecture=Architecture(chosen), constraint=Tied())
+
+    def symmetry(self, space: Sequence[int]) -> Group:
+        """Return the group to which the logits stay invariant however it is trained.
+
+        Args:
+          space: height and width of the images.
+        """
+        ambient = self.architecture.ambient
+        if self.norm == "element" or self.head == "dense":
+            return ambient.smallest
+        kept = ambient
+        for constraint, group in zip(
+            self.constraints, self.architecture.groups, strict=True
+        ):
+            kept = kept.meet(constraint.symmetry(group))
+        for each in self._windows(tuple(space)):
+            kept = each.symmetry(kept)
+        return kept
+
+    def _windows(self, space: tuple[int, ...]) -> list[Window]:
+        windows = []
+        for layer in range(len(self.features)):
+            windows.append(window(space, self.kernel_size, 1, "SAME"))
+            if layer + 1 in self.pool_after:
+                windows.append(self._pooling_window(space))
+            space = windows[-1].output_size
+        return windows
+
+    def _pooling_window(self, space: tuple[int, ...]) -> Window:
+        even = all(n % 2 == 0 for n in space)
+        if self.pooling == "exact" and even:
+            return window(space, 2, 2)
+        return window(space, 3, 2, 1)
+
+
+def paper(architecture: Architecture, **settings: Any) -> EquivariantCNN:
+    """Build the backbone as the authors' code has it.
+
+    Norm per real channel, 3x3 pooling on every size, and a dense head that reads all
+    fiber elements: only the convolutions are equivariant, and the logits never are
+    invariant.
+
+    Args:
+      architecture: one group per convolution.
+      **settings: any attribute of `EquivariantCNN`.
+    """
+    variant = {"norm": "element", "pooling": "3x3", "head": "dense"}
+    return EquivariantCNN(architecture, **{**variant, **settings})
+
+
+def exact(architecture: Architecture, **settings: Any) -> EquivariantCNN:
+    """Build the backbone with its symmetry exact on its input size.
+
+    Args:
+      architecture: one group per convolution and one for the head.
+      **settings: any attribute of `EquivariantCNN`.
+    """
+    return EquivariantCNN(architecture, **settings)

@@ -1,0 +1,16 @@
+"""The equivariance relaxation morphism: trained models carried to other groups."""
+
+from eqjax.morphism.discretization import collapse, discretize, mixtures
+from eqjax.morphism.matching import match as match, tied_model as tied_model
+from eqjax.morphism.optimizer import compensated_steps, morph_optimizer
+from eqjax.morphism.report import LayerChange as LayerChange, MorphReport as MorphReport
+from eqjax.morphism.variables import morph
+
+__all__ = [
+    "collapse",
+    "compensated_steps",
+    "discretize",
+    "mixtures",
+    "morph",
+    "morph_optimizer",
+]

@@ -1,0 +1,53 @@
+"""How a quantity that belongs to a tied parameter moves from one tie to another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eqjax import kernels
+from eqjax.kernels.tied import Tie
+from eqjax.morphism.matching import Move
+
+Weight = Callable[[Tie], np.ndarray | jax.Array]
+
+
+def value_weight(tie: Tie) -> np.ndarray | jax.Array:
+    """An entry of K is unit * parameter."""
+    return tie.unit
+
+
+def gradient_step_weight(tie: Tie) -> np.ndarray | jax.Array:
+    """K moves by unit * (size * unit * dK) in a step along the gradient."""
+    return tie.size * tie.unit**2
+
+
+def unit_step_weight(tie: Tie) -> np.ndarray | jax.Array:
+    """K moves by unit in a step whose size does not depend on the gradient."""
+    return tie.unit
+
+
+def carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
+    """Carry a quantity of which one unit is worth weight(tie) per entry of K."""
+
+    def per_orbit(tie: Tie, like: jax.Array) -> jax.Array:
+        values = weight(tie).reshape(-1, *[1] * (like.ndim - 1))
+        return jnp.asarray(values, like.dtype)
+
+    def move_one(leaf: jax.Array) -> jax.Array:
+        worth = leaf * per_orbit(move.source, leaf)
+        full = kernels.expand(worth, Tie(move.source.table))
+        new = kernels.project(full, Tie(move.target.table))
+        return new / per_orbit(move.target, new)
+
+    return under_stacked_axes(move_one, move.stacked)(leaf)
+
+
+def under_stacked_axes(fn: Callable, axes: int) -> Callable:
+    """Return a function applied under so many leading axes of its arguments."""
+    for _ in range(axes):
+        fn = jax.vmap(fn)
+    return fn

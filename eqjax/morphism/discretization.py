@@ -1,0 +1,161 @@
+"""From a trained mixture to one group per layer, and what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from eqjax.constraints.base import Tied
+from eqjax.constraints.mixture import MIXTURE, Mixture
+from eqjax.groups.group import Group
+from eqjax.layers.base import TiedModule
+from eqjax.morphism.matching import Path, show, tied_model
+from eqjax.morphism.report import MorphReport
+from eqjax.morphism.variables import morph
+
+Model = TypeVar("Model", bound=nn.Module)
+Rebuild = Callable[[Mapping[Path, Group]], Model]
+
+
+def mixtures(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    inputs: Any,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> dict[Path, dict[str, jax.Array]]:
+    """Return the weight z of every candidate, by layer and name, in layer order.
+
+    Layers stacked by `nn.scan` or `nn.vmap` have an array of weights per candidate.
+
+    Args:
+      variables: at least the collection `mixture`.
+      model: any linen model with mixed layers.
+      inputs: an input of the model, or a tuple of call arguments; shapes are enough.
+      call_kwargs: keyword arguments of the model's call.
+
+    Raises:
+      ValueError: the logits are those of other layers or candidates.
+    """
+    logits = flatten_dict(flax.core.unfreeze(dict(variables.get(MIXTURE, {}))))
+    traced = tied_model(model, inputs, call_kwargs)
+    found = {}
+    for path, layer in traced.layers.items():
+        if not isinstance(layer.constraint, Mixture):
+            continue
+        names = layer.constraint.names
+        if (*path, "logits") not in logits:
+            raise ValueError(f"the variables have no logits of layer {show(path)}")
+        own = logits.pop((*path, "logits"))
+        if np.ndim(own) != 1 + traced.stacked_axes(path) or np.shape(own)[-1] != len(
+            names
+        ):
+            raise ValueError(
+                f"logits of layer {show(path)} have shape {np.shape(own)}, expected "
+                f"({len(names)},) for the candidates {', '.join(names)}"
+            )
+        weights = jnp.moveaxis(layer.constraint.weights(own), -1, 0)
+        found[path] = dict(zip(names, weights, strict=True))
+    for path in logits:
+        raise ValueError(f"the model has no mixed layer {show(path[:-1])}")
+    return found
+
+
+def collapse(
+    variables: Mapping[str, Any],
+    *,
+    model: Model,
+    inputs: Any,
+    rebuild: Rebuild[Model] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Model, MorphReport]:
+    """Make every layer one plain layer that computes the same.
+
+    Its group is the largest that the layer is sure to commute with: for a mixture, what
+    the candidates of a weight above zero have in common.
+
+    Args:
+      variables: of the model, concrete.
+      model: an `EquivariantCNN`, a single layer, or any linen model with `rebuild`.
+      inputs: as in `mixtures`.
+      rebuild: a group for the path of every tied layer -> the plain model; by default
+        the model's own method `with_groups`, which returns a `self.clone(...)`.
+      call_kwargs: as in `mixtures`.
+
+    Returns:
+      The variables of the plain model, the model, and a report of what changed.
+    """
+
+    def shared(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:
+        used = [H for H, z in zip(candidates, weights, strict=True) if np.any(z > 0)]
+        return used[0].meet(*used[1:])
+
+    return _simplified(variables, model, inputs, rebuild, call_kwargs, shared)
+
+
+def discretize(
+    variables: Mapping[str, Any],
+    *,
+    model: Model,
+    inputs: Any,
+    rebuild: Rebuild[Model] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], Model, MorphReport]:
+    """Give every mixed layer the one candidate group of the largest weight.
+
+    The other candidates' kernels are projected onto it. The report tells how far each
+    layer's kernel moved. Layers of other constraints become plain as in `collapse`.
+    Arguments and results are those of `collapse`; the first of equal weights wins.
+    """
+
+    def heaviest(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:
+        return candidates[int(np.argmax([np.mean(z) for z in weights]))]
+
+    return _simplified(variables, model, inputs, rebuild, call_kwargs, heaviest)
+
+
+def _simplified(
+    variables: Mapping[str, Any],
+    model: Model,
+    inputs: Any,
+    rebuild: Rebuild[Model] | None,
+    call_kwargs: Mapping[str, Any] | None,
+    choose: Callable[[Sequence[Group], Sequence[jax.Array]], Group],
+) -> tuple[dict[str, Any], Model, MorphReport]:
+    """Carry the variables to the plain model, mixed layers in the groups chosen."""
+    weights = mixtures(variables, model=model, inputs=inputs, call_kwargs=call_kwargs)
+    groups = {}
+    for path, layer in tied_model(model, inputs, call_kwargs).layers.items():
+        groups[path] = layer.constraint.symmetry(layer.group)
+        if isinstance(layer.constraint, Mixture):
+            candidates = layer.constraint.groups
+            own = [weights[path][H.name] for H in candidates]
+            groups[path] = choose(candidates, own)
+    target = _rebuilt(model, groups, rebuild)
+    plain, report = morph(
+        variables, source=model, target=target, inputs=inputs, call_kwargs=call_kwargs
+    )
+    return plain, target, report
+
+
+def _rebuilt(
+    model: Model, groups: Mapping[Path, Group], rebuild: Rebuild[Model] | None
+) -> Model:
+    if rebuild is not None:
+        return rebuild(groups)
+    if isinstance(model, TiedModule):
+        return model.clone(group=groups[()], constraint=Tied())
+    own = getattr(model, "with_groups", None)
+    if own is None:
+        raise ValueError(
+            f"{type(model).__name__} has no method with_groups; pass rebuild=, a "
+            "function from the group of every layer's path to the plain model"
+        )
+    return own(groups)

@@ -1,0 +1,76 @@
+"""What a morphism did to every layer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from eqjax.groups.group import Group
+from eqjax.morphism.matching import Path, show
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerChange:
+    """What the morphism did to one layer.
+
+    Attributes:
+      path: of the layer in the model.
+      source: the group it had.
+      target: the group it has now.
+      largest_change: largest absolute change of an entry of its full arrays.
+      relative_change: norm of the change of its full arrays over their norm.
+      parameters_before: its number of tied parameters.
+      parameters_after: and now.
+      gradient_step: by which factor the next step of the full kernel grows under SGD
+        or momentum, given the same symmetric gradient (mean over the orbits).
+      normalized_step: the same under Adam and its kin. Both are NaN for a layer whose
+        constraint changed, which starts a new optimizer.
+    """
+
+    path: Path
+    source: Group
+    target: Group
+    largest_change: jax.Array
+    relative_change: jax.Array
+    parameters_before: int
+    parameters_after: int
+    gradient_step: float
+    normalized_step: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MorphReport:
+    """One entry per tied layer, in the order of the model; prints as a table."""
+
+    layers: tuple[LayerChange, ...]
+
+    def __str__(self) -> str:
+        """Return one line per layer."""
+        changes = ("largest change", "relative")
+        steps = ("parameters", "SGD step", "Adam step")
+        rows: list[tuple[str, ...]] = [("layer", "from", "to", *changes, *steps)]
+        for change in self.layers:
+            rows.append(
+                (
+                    show(change.path),
+                    change.source.name,
+                    change.target.name,
+                    f"{float(change.largest_change):.1e}",
+                    f"{100 * float(change.relative_change):.2g} %",
+                    f"{change.parameters_before} -> {change.parameters_after}",
+                    *map(_show_step, (change.gradient_step, change.normalized_step)),
+                )
+            )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+
+def _show_step(factor: float) -> str:
+    return "restarted" if np.isnan(factor) else f"x {factor:.4g}"

@@ -1,0 +1,145 @@
+"""The equivariance relaxation morphism: carry a trained model to other groups.
+
+Every tied parameter stands for a full array K. To move a layer from a group to another,
+read K and average it over the orbits of the target. Relaxing to a subgroup changes
+nothing, since K is constant on the smaller orbits already; constraining to a larger
+group is the Reynolds projection. Optimizer state moves by the same rule, each quantity
+by its meaning per entry of K (Maile, Wilson and Forre 2023 relax by hand-written
+formulas; here the orbit tables do it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from eqjax.constraints.collections import PARAMS
+from eqjax.morphism.carrying import (
+    Weight,
+    carry,
+    gradient_step_weight,
+    under_stacked_axes,
+    unit_step_weight,
+    value_weight,
+)
+from eqjax.morphism.matching import Move, Path, Plan, check_shape, match, show
+from eqjax.morphism.report import LayerChange, MorphReport
+
+
+def morph(
+    variables: Mapping[str, Any],
+    *,
+    source: nn.Module,
+    target: nn.Module,
+    inputs: Any,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], MorphReport]:
+    """Carry the variables of a model to the same model with other groups.
+
+    Relaxing a layer to a subgroup keeps its full kernel: bitwise in the tied
+    parametrization, to rounding in the orthonormal one. Constraining it to another
+    group projects. Everything that is not tied (statistics, dense layers) is kept.
+    A layer whose constraint changes, as from a mixture to one group or back, is read as
+    full arrays and written again: the same function where the new constraint allows it.
+
+    Args:
+      variables: of the source model, as from `source.init`.
+      source: any linen model that holds eqjax layers anywhere inside.
+      target: the same model with other groups.
+      inputs: an input of the models, or a tuple of call arguments; only shapes matter,
+        so `jax.ShapeDtypeStruct` will do.
+      call_kwargs: keyword arguments of the models' calls, such as {"train": False}.
+
+    Returns:
+      The variables of the target model, and a report of what changed per layer.
+
+    Raises:
+      ValueError: the models differ in more than groups, parametrization and
+        constraints, or the variables are not those of the source; the message names
+        the path.
+    """
+    plan = match(source, target, inputs, call_kwargs)
+    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
+    flat = jax.tree.map(jnp.asarray, flat)
+    for path in flat:
+        if path[0] == PARAMS and path not in plan.source.shapes:
+            raise ValueError(f"the source model has no variable {show(path)}")
+    for path, shape in plan.source.shapes.items():
+        if path not in flat:
+            raise ValueError(f"variables of the source model lack {show(path)}")
+        check_shape(path, flat[path], shape)
+    new = {path: v for path, v in flat.items() if path[1:-1] not in plan.rewrites}
+    for path, move in plan.moves.items():
+        new[path] = carry(flat[path], move, value_weight)
+    for path in plan.rewrites:
+        new.update(_rewrite(path, plan, flat))
+    for path in plan.target.shapes:  # what a rewritten layer has of its own
+        if path not in new and path in flat:
+            new[path] = flat[path]
+    changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
+    return unflatten_dict(new), MorphReport(changes)
+
+
+def _growth(move: Move, weight: Weight) -> float:
+    """Return by how much one unit is worth more after a move, mean over the orbits."""
+    flat = dataclasses.replace(move, stacked=0)
+    with jax.ensure_compile_time_eval():  # a number even while `morph` is traced
+        unit = jnp.ones(move.source.table.num_orbits)
+        return float(jnp.mean(1 / carry(unit, flat, weight)))
+
+
+def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
+    """Return the variables of a layer under the target's constraint."""
+    source, target = plan.source.layers[path], plan.target.layers[path]
+
+    def rewrite(variables):
+        return target.write(source.read(variables))
+
+    rewritten = under_stacked_axes(rewrite, plan.source.stacked_axes(path))(
+        plan.source.own(path, flat)
+    )
+    return {(kind, *path, name): v for (kind, name), v in rewritten.items()}
+
+
+def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
+    source, target = plan.source.layers[path], plan.target.layers[path]
+    own = [p for p in plan.moves if p[1:-1] == path]
+    largest = relative = jnp.zeros(())
+    if own or path in plan.rewrites:
+        stacked = plan.source.stacked_axes(path)
+        before = under_stacked_axes(source.read, stacked)(plan.source.own(path, old))
+        after = under_stacked_axes(target.read, stacked)(plan.source.own(path, new))
+        gap = jax.tree.map(jnp.subtract, after, before)
+        largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in jax.tree.leaves(gap)]))
+        norm = _norm(before)
+        relative = _norm(gap) / jnp.where(norm > 0, norm, 1)
+    main = plan.moves[own[0]] if own else None
+    unchanged = float("nan") if path in plan.rewrites else 1.0
+    return LayerChange(
+        path=path,
+        source=source.group,
+        target=target.group,
+        largest_change=largest,
+        relative_change=relative,
+        parameters_before=_count(plan.source.own(path, old)),
+        parameters_after=_count(plan.source.own(path, new)),
+        gradient_step=_growth(main, gradient_step_weight) if main else unchanged,
+        normalized_step=_growth(main, unit_step_weight) if main else unchanged,
+    )
+
+
+def _count(variables: Mapping[tuple[str, str], jax.Array]) -> int:
+    return sum(v.size for (kind, _), v in variables.items() if kind == PARAMS)
+
+
+def _norm(arrays: Mapping[str, jax.Array]) -> jax.Array:
+    return jnp.sqrt(
+        sum((jnp.sum(jnp.square(a)) for a in arrays.values()), jnp.zeros(()))
+    )

@@ -1,0 +1,27 @@
+"""Searches over architectures: EquiNAS_E and EquiNAS_D."""
+
+from eqjax.search.differentiable import (
+    DifferentiableSearch,
+    MixtureSearchState as MixtureSearchState,
+    random_gradients,
+)
+from eqjax.search.evolution import Evolution, SearchState as SearchState
+from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
+from eqjax.search.proposals import (
+    POLICIES as POLICIES,
+    Proposal as Proposal,
+    neighbors as neighbors,
+    relax_from_output as relax_from_output,
+)
+from eqjax.search.selection import (
+    SELECTIONS as SELECTIONS,
+    Score as Score,
+    pareto_front as pareto_front,
+)
+
+# The searches that `experiments.evolve --search` knows; each trains what it proposes.
+SEARCHES: dict[str, type[Evolution]] = {
+    "EquiNAS_E": Evolution,
+}
+
+__all__ = ["DifferentiableSearch", "Evolution", "random_gradients"]

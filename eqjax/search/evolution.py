@@ -1,0 +1,125 @@
+"""EquiNAS_E as init / ask / tell: proposes architectures and selects, never trains.
+
+Whoever drives the search keeps the weights. `ask` names, for every proposal, the
+member of the population that it inherits from; `tell` takes the scores of the trained
+proposals and says which of them are the next population.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+
+from eqjax.groups.group import Group
+from eqjax.models.architecture import Architecture
+from eqjax.search.proposals import Policy, Proposal, relax_from_output
+from eqjax.search.selection import Score, Selection, host_generator, select_pareto
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchState:
+    """The search between two generations.
+
+    Attributes:
+      generation: number of completed generations.
+      architectures: of the members.
+      scores: their scores; empty before the first generation.
+      diverged: number of proposals dropped so far for a loss that is not finite.
+    """
+
+    generation: int
+    architectures: tuple[Architecture, ...]
+    scores: tuple[Score, ...]
+    diverged: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evolution:
+    """EquiNAS_E (Maile, Wilson and Forre 2023, section 4.1).
+
+    Another search over architectures is a subclass that proposes or selects in another
+    way, and a line in `eqjax.search.SEARCHES`; the loop asks for no more than `init`,
+    `ask` and `tell`.
+
+    Attributes:
+      population_size: members kept after every generation, at most.
+      select: the selection, one of `SELECTIONS` or your own.
+      candidates: groups that a layer may take; all subgroups if None.
+      children: children tried per member and generation, the copy among them; all if
+        None. Where there are more, they are drawn at random.
+      propose: which children a member has, one of `POLICIES` or your own.
+    """
+
+    population_size: int = 5
+    select: Selection = select_pareto
+    candidates: tuple[Group, ...] | None = None
+    children: int | None = None
+    propose: Policy = relax_from_output
+
+    def __post_init__(self):
+        """Reject sizes that leave nothing to search."""
+        for name in ("population_size", "children"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def init(self, architecture: Architecture) -> SearchState:
+        """Start from one architecture, whose first training is generation 0."""
+        return SearchState(0, (architecture,), (), 0)
+
+    def ask(self, state: SearchState, key: jax.Array) -> tuple[Proposal, ...]:
+        """Return the children to train, the copies of the members among them."""
+        if not state.scores:
+            return tuple(Proposal(a, i) for i, a in enumerate(state.architectures))
+        proposals = []
+        rng = host_generator(key)
+        for parent, member in enumerate(state.architectures):
+            copy, *others = self.propose(member, self.candidates)
+            if self.children is not None and len(others) >= self.children:
+                drawn = rng.permutation(len(others))[: self.children - 1]
+                others = [others[i] for i in sorted(drawn.tolist())]
+            proposals += [Proposal(child, parent) for child in (copy, *others)]
+        return tuple(proposals)
+
+    def tell(
+        self,
+        state: SearchState,
+        proposals: Sequence[Proposal],
+        scores: Sequence[Score],
+        key: jax.Array,
+    ) -> tuple[SearchState, tuple[int, ...]]:
+        """Select the next population from the trained proposals.
+
+        Args:
+          state: as passed to `ask`.
+          proposals: as returned by `ask`.
+          scores: one per proposal; those with an error that is not finite diverged.
+          key: for selections that draw.
+
+        Returns:
+          The next state, and the positions of its members among the proposals. Where
+          every proposal diverged, the population stays and no position is returned.
+        """
+        if len(scores) != len(proposals):
+            raise ValueError(
+                f"expected {len(proposals)} scores, one per proposal, got {len(scores)}"
+            )
+        finite = [i for i, score in enumerate(scores) if math.isfinite(score.error)]
+        kept: tuple[int, ...] = ()
+        architectures, kept_scores = state.architectures, state.scores
+        if finite:
+            chosen = self.select(
+                [proposals[i].architecture for i in finite],
+                [scores[i] for i in finite],
+                self.population_size,
+                key,
+            )
+            kept = tuple(finite[i] for i in chosen)
+            architectures = tuple(proposals[i].architecture for i in kept)
+            kept_scores = tuple(scores[i] for i in kept)
+        diverged = state.diverged + len(scores) - len(finite)
+        state = SearchState(state.generation + 1, architectures, kept_scores, diverged)
+        return state, kept

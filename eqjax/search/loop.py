@@ -1,0 +1,169 @@
+"""The loop of a search: train what it proposes, in stacks of members, and tell it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from eqjax.constraints.collections import PARAMS
+from eqjax.models.architecture import Architecture
+from eqjax.population.stack import Population
+from eqjax.search.evolution import Evolution, SearchState
+from eqjax.search.proposals import Proposal
+from eqjax.search.selection import Score
+from eqjax.training.batches import Split, batches
+from eqjax.training.losses import Metrics
+from eqjax.training.state import TrainState, count_parameters, pack_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The search after a generation, and the trained state of every member."""
+
+    state: SearchState
+    members: tuple[TrainState, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchLoop:
+    """What stays fixed during a search.
+
+    Attributes:
+      search: proposes and selects.
+      make_model: architecture -> model.
+      population: the programs of the members.
+      train: samples to train on.
+      validation: samples to select by.
+      first_steps: training steps of generation 0.
+      steps: training steps of every later generation.
+      seed: of weights, batches and selection.
+    """
+
+    search: Evolution
+    make_model: Callable[[Architecture], nn.Module]
+    population: Population
+    train: Split
+    validation: Split
+    first_steps: int
+    steps: int
+    seed: int
+
+    def start(self, architecture: Architecture) -> Checkpoint:
+        """Return the search before generation 0."""
+        keys = jax.random.fold_in(jax.random.key(self.seed), 0)[None]
+        models = [self.make_model(architecture)]
+        members = self.population.unload(self.population.init(keys, models), models)
+        return Checkpoint(self.search.init(architecture), tuple(members))
+
+    def template(self, architecture: Architecture) -> TrainState:
+        """Return the abstract state of a member, for reading checkpoints."""
+        model, optimizer = self.make_model(architecture), self.population.optimizer
+
+        def init(x):
+            variables = model.init(jax.random.key(0), x)
+            return pack_state(variables, optimizer.init(variables[PARAMS]))
+
+        return jax.eval_shape(init, self.population.inputs)
+
+    def generation(
+        self, before: Checkpoint, on_child: Callable[[int, int], None]
+    ) -> tuple[Checkpoint, dict]:
+        """Train one generation of children and select the next population.
+
+        Args:
+          before: the search so far.
+          on_child: called with (children done, children in all).
+
+        Returns:
+          The search after the generation, and its record for the metrics: its number,
+          how many children diverged, and a row for every child.
+        """
+        state = before.state
+        key = jax.random.fold_in(jax.random.key(self.seed), state.generation + 1)
+        ask_key, tell_key = jax.random.split(key)
+        proposals = self.search.ask(state, ask_key)
+        trained: list[TrainState] = []
+        rows: list[dict] = []
+        for part in self.population.split(len(proposals)):
+            on_child(part.start, len(proposals))
+            members, new = self._train_children(before, proposals[part])
+            trained += members
+            rows += new
+        on_child(len(proposals), len(proposals))
+        scores = [Score(r["validation_error"], r["parameters"]) for r in rows]
+        after, kept = self.search.tell(state, proposals, scores, tell_key)
+        survivors = tuple(trained[i] for i in kept) or before.members
+        record = {
+            "generation": state.generation,
+            "diverged": after.diverged - state.diverged,
+            "children": [
+                {**_finite(row), "kept": kept.index(i) if i in kept else None}
+                for i, row in enumerate(rows)
+            ],
+        }
+        return Checkpoint(after, survivors), record
+
+    def _train_children(
+        self, before: Checkpoint, proposals: Sequence[Proposal]
+    ) -> tuple[list[TrainState], list[dict]]:
+        """Train the proposals of one stack; return them and their rows."""
+        state, population = before.state, self.population
+        parents = [before.members[p.parent] for p in proposals]
+        sources = [self.make_model(state.architectures[p.parent]) for p in proposals]
+        targets = [self.make_model(p.architecture) for p in proposals]
+        stack = population.relax(population.load(parents, sources), targets)
+        stack, fitted = population.train(stack, self.batches(state))
+        measured = population.evaluate(stack, *self.validation)
+        members = population.unload(stack, targets)
+        rows = [
+            row(proposal, member, fitted.of(i), measured.of(i))
+            for i, (proposal, member) in enumerate(zip(proposals, members, strict=True))
+        ]
+        return members, rows
+
+    def batches(self, state: SearchState) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Return the training batches of a generation, the same for every child."""
+        order = np.random.default_rng([self.seed, state.generation])
+        steps = self.steps if state.scores else self.first_steps
+        return batches(self.train, self.population.inputs.shape[0], steps, order)
+
+    def evaluate(
+        self, point: Checkpoint, chosen: Sequence[int], split: Split
+    ) -> list[Metrics]:
+        """Return the metrics of the chosen members on a split."""
+        models = [self.make_model(point.state.architectures[i]) for i in chosen]
+        members = [point.members[i] for i in chosen]
+        measured: list[Metrics] = []
+        for part in self.population.split(len(chosen)):
+            stack = self.population.load(members[part], models[part])
+            metrics = self.population.evaluate(stack, *split)
+            measured += [metrics.of(i) for i in range(len(members[part]))]
+        return measured
+
+
+def row(
+    proposal: Proposal, member: TrainState, fitted: Metrics, measured: Metrics
+) -> dict:
+    """Return what the metrics of a search say of a trained child."""
+    healthy = np.isfinite(fitted.loss) and np.isfinite(measured.loss)
+    return {
+        "groups": list(proposal.architecture.names),
+        "parent": proposal.parent,
+        "parameters": count_parameters(member.params),
+        "train_loss": float(fitted.loss),
+        "train_error": float(fitted.error),
+        "validation_loss": float(measured.loss),
+        "validation_error": float(measured.error) if healthy else float("nan"),
+    }
+
+
+def _finite(row: dict) -> dict:
+    """Replace numbers that JSON cannot hold."""
+    return {
+        k: None if isinstance(v, float) and not np.isfinite(v) else v
+        for k, v in row.items()
+    }

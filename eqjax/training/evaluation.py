@@ -1,0 +1,75 @@
+"""Evaluation over all samples of a data set, of one model or of many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eqjax.training.losses import LossFn, Metrics, cross_entropy, measure
+
+_POINTS = 500 * 28 * 28  # of the inputs of a batch, so that large images fit too
+
+
+def parts(x: Any, y: Any, batch_size: int) -> Iterator[slice]:
+    """Yield the positions of the samples of every batch; the last may be smaller.
+
+    Raises:
+      ValueError: there are no samples, or not as many targets.
+    """
+    samples = len(y)
+    if samples == 0 or len(x) != samples:
+        raise ValueError(f"evaluate needs as many x as y, got {len(x)} and {samples}")
+    return (slice(i, i + batch_size) for i in range(0, samples, batch_size))
+
+
+def over_samples(sums: list[Metrics], samples: int) -> Metrics:
+    """Return the mean over samples of sums over batches.
+
+    Sums of errors are whole numbers, so that equal errors stay equal numbers.
+    """
+    return jax.tree.map(lambda *values: jnp.stack(values).sum() / samples, *sums)
+
+
+@partial(jax.jit, static_argnames=("model", "loss_fn"))
+def _sum_over_batch(variables, x, y, *, model: nn.Module, loss_fn: LossFn) -> Metrics:
+    outputs: Any = model.apply(variables, x)
+    return jax.tree.map(jnp.sum, measure(loss_fn, outputs, y))
+
+
+def evaluate(
+    variables: Mapping[str, Any],
+    x: Any,
+    y: Any,
+    *,
+    model: nn.Module,
+    batch_size: int | None = None,
+    loss_fn: LossFn = cross_entropy,
+) -> Metrics:
+    """Return the metrics of a model in evaluation mode over all samples.
+
+    The last batch may be smaller; every sample weighs the same.
+
+    Args:
+      variables: of the model.
+      x: array (samples, ...), or anything of that length whose slices are arrays.
+      y: targets, such as class numbers (samples,).
+      model: called as model(x).
+      batch_size: samples at once; by default as many as take the memory of 500 images
+        of 28 x 28.
+      loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`.
+    """
+    if batch_size is None:
+        batch_size = max(1, _POINTS // max(1, math.prod(np.shape(x[:1])[1:-1])))
+    settings = {"model": model, "loss_fn": loss_fn}
+    sums = [
+        _sum_over_batch(variables, x[part], y[part], **settings)
+        for part in parts(x, y, batch_size)
+    ]
+    return over_samples(sums, len(y))

@@ -1,0 +1,1 @@
+"""What trains: trials, experiments in a folder, devices and hosts."""

@@ -1,0 +1,1 @@
+"""What remembers: run folders, checkpoints, collected rows."""

@@ -1,0 +1,198 @@
+"""The folder of a run: configuration, metrics as JSON lines, checkpoint, result.
+
+A checkpoint replaces the one before in a single step, so that a run which is killed at
+any moment continues from the last one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from experiments.data.splits import Dataset
+from experiments.folders.files import PARTIAL, environment, write_json
+
+
+class Settings(Protocol):
+    """What a run folder asks of the settings of a run, a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str | None:
+        """Name of the run."""
+        ...
+
+    @property
+    def resume(self) -> bool:
+        """Whether to continue with a run that is there."""
+        ...
+
+    def load(self) -> Dataset:
+        """Return the data, whose source is kept with the settings."""
+        ...
+
+
+Kind = TypeVar("Kind", bound=Any)
+ROOT = Path("runs")
+CONFIG = "config.json"  # the first file of a run: a folder without it holds none
+LOCK = "lock"
+
+
+def new_folder(name: str | None, default: str) -> Path:
+    """Create the folder of a new run.
+
+    Args:
+      name: as the user wants it; must not hold a run yet.
+      default: used where no name is given, numbered if it exists.
+
+    Raises:
+      ValueError: the name is taken or no plain name.
+    """
+    if name is None:
+        names = [default, *(f"{default}-{i}" for i in range(2, 10_000))]
+        folder = next(ROOT / n for n in names if not _is_taken(ROOT / n))
+    else:
+        folder = named_folder(name)
+        if _is_taken(folder):
+            raise ValueError(
+                f"{folder} exists; continue it with --resume, or choose another --name"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_taken(folder: Path) -> bool:
+    """Return whether a folder holds more than what a killed run has half written."""
+    return folder.is_dir() and any(p.suffix != PARTIAL for p in folder.iterdir())
+
+
+def named_folder(name: str) -> Path:
+    """Return the folder of a run by its name."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"a run's name is a plain folder name, got {name!r}")
+    return ROOT / name
+
+
+def open_run(task: Settings, default: str) -> Path:
+    """Return the folder of a run, a new one or the one to continue.
+
+    Args:
+      task: with the run's name, or none, and whether to continue it.
+      default: name of a new run that was given none.
+
+    Raises:
+      ValueError: the name is taken, or the run to continue has other settings.
+    """
+    if not task.resume:
+        folder = new_folder(task.name, default)
+        _write_task(folder, dataclasses.replace(task, name=folder.name, resume=False))
+        return folder
+    folder = named_folder(str(task.name))
+    if not (folder / CONFIG).exists():
+        known = sorted(p.parent.name for p in ROOT.glob(f"*/{CONFIG}"))
+        raise ValueError(
+            f"there is no run {task.name!r}; known: {', '.join(known) or 'none'}"
+        )
+    before, unset = saved_task(folder, type(task)), type(task)()
+    _check_data(folder, before)
+    for name in (field.name for field in dataclasses.fields(task)):
+        asked, saved, default_value = (
+            getattr(each, name) for each in (task, before, unset)
+        )
+        if name != "resume" and asked not in (default_value, saved):
+            raise ValueError(
+                f"run {task.name!r} has {name} {saved}, and --resume cannot change it "
+                f"to {asked}"
+            )
+    return folder
+
+
+def enter(folder: Path, task: Kind) -> Kind:
+    """Begin, or continue, the run of a task in a folder.
+
+    Raises:
+      ValueError: the folder holds a run with other settings or other data.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / CONFIG).exists():
+        _write_task(folder, task)
+    saved = saved_task(folder, type(task))
+    for field in dataclasses.fields(task):
+        now, before = (getattr(c, field.name) for c in (task, saved))
+        if now != before:
+            raise ValueError(
+                f"{folder} was begun with {field.name} {before}, not {now}; choose "
+                "another --name, or remove it"
+            )
+    _check_data(folder, task)
+    return task
+
+
+def _check_data(folder: Path, task: Settings) -> None:
+    """Raise ValueError unless the data are those that a run was begun with."""
+    before = json.loads((folder / CONFIG).read_text())["data"]
+    now = task.load().source
+    if now != before:
+        raise ValueError(
+            f"{folder} was begun with the data {before}; now they are {now}"
+        )
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder, until this one ends.
+
+    Raises:
+      ValueError: another process does.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process writes into {folder}; wait, or choose another --name"
+            ) from None
+        yield
+
+
+def _write_task(folder: Path, task: Settings) -> None:
+    saved = {
+        "config": dataclasses.asdict(task),
+        "data": task.load().source,
+        "environment": environment(),
+    }
+    write_json(folder / CONFIG, saved)
+
+
+def saved_task(folder: Path, kind: type[Kind]) -> Kind:
+    """Return the configuration that a run was started with.
+
+    Raises:
+      ValueError: it is the run of another experiment.
+    """
+    saved = json.loads((folder / CONFIG).read_text())["config"]
+    names = {field.name for field in dataclasses.fields(kind)}
+    if names != saved.keys():
+        odd = ", ".join(sorted(names ^ saved.keys()))
+        raise ValueError(
+            f"{folder} holds no run of this command: its settings differ in {odd}"
+        )
+    return _restored(kind(), saved)
+
+
+def _restored(default: Kind, saved: dict[str, Any]) -> Kind:
+    """Return settings from what JSON made of them, those inside them included."""
+    values: dict[str, Any] = {}
+    for name, value in saved.items():
+        own = getattr(default, name)
+        if dataclasses.is_dataclass(own):
+            values[name] = _restored(own, value)
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return type(default)(**values)

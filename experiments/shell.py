@@ -1,0 +1,116 @@
+"""The shell around every command: arguments, errors, folders, interruptions.
+
+A command reads its settings, refuses bad ones before it leaves a file behind, works in
+a folder of its own, and says how to continue when it is interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import tyro
+from rich.console import Console
+
+from experiments.folders import runs
+from experiments.reports.tables import print_readings, say_what_is_exact
+from experiments.tasks.task import SingleTask
+
+WIDTH = 160  # of what is printed into a file
+Settings = TypeVar("Settings")
+
+
+class FolderSettings(runs.Settings, Protocol):
+    """The settings of a command that has a run folder."""
+
+    @property
+    def label(self) -> str:
+        """What runs are called after."""
+        ...
+
+    def check(self) -> None:
+        """Raise ValueError or OSError where it cannot run."""
+        ...
+
+
+Folder = TypeVar("Folder", bound=FolderSettings)
+
+
+def console() -> Console:
+    """Return where a command prints to."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+
+
+@contextlib.contextmanager
+def errors_end_it(console: Console) -> Iterator[None]:
+    """Print what is wrong with settings or files, and end with exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+
+
+@contextlib.contextmanager
+def interruptible(console: Console, resume: str) -> Iterator[None]:
+    """Say how to continue when a command is interrupted, and end with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"interrupted; continue with: {resume}", markup=False)
+        raise SystemExit(130) from None
+
+
+def parse(
+    kind: type[Settings], description: str | None, arguments: list[str] | None
+) -> Settings:
+    """Read settings from the command line."""
+    return tyro.cli(kind, args=arguments, description=description)
+
+
+def open_folder(
+    settings: Folder,
+    command: str,
+    replicate: Callable[[Callable[[], Path]], Path] = lambda open_one: open_one(),
+) -> tuple[Folder, Path]:
+    """Return the settings and the folder of a new run, or of the one to continue.
+
+    Args:
+      settings: from the command line.
+      command: what new folders are called after.
+      replicate: opens the folder on the first of several processes.
+
+    Raises:
+      ValueError: they cannot run, or do not belong to the folder.
+    """
+    if not settings.resume:
+        settings.check()  # errors leave no folder behind
+    default = f"{command}-{settings.label}"
+    folder = replicate(functools.partial(runs.open_run, settings, default))
+    return runs.saved_task(folder, type(settings)), folder
+
+
+def train(
+    kind: type[SingleTask],
+    command: str,
+    description: str | None,
+    arguments: list[str] | None,
+) -> None:
+    """Run a task that trains a network, or one after another, from the command line."""
+    out = console()
+    with contextlib.ExitStack() as held:
+        with errors_end_it(out):
+            task, folder = open_folder(parse(kind, description, arguments), command)
+            dataset = task.load()
+            model = task.prepare(dataset).trial.model
+            held.enter_context(runs.alone(folder))
+        out.print(f"writing to {folder}")
+        say_what_is_exact(out, model, dataset.image_shape[:2])
+        with interruptible(out, f"--name {folder.name} --resume"):
+            rows: list[dict[str, Any]] = task.run(folder, out)
+        print_readings(out, rows)
+        out.print(f"picture: {folder / 'trial.png'}")

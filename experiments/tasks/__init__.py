@@ -1,0 +1,1 @@
+"""What can be run: tasks, the methods of comparisons, presets of the paper."""

@@ -1,0 +1,134 @@
+"""Learn by gradient descent how much of each group every layer wants."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import optax
+
+import eqjax as eq
+from eqjax.constraints.collections import PARAMS
+from eqjax.training import count_parameters
+from experiments.data.splits import Dataset
+from experiments.engine.experiment import Experiment, retraining
+from experiments.engine.trial import TrainingState, Trial, reading, weights_of
+from experiments.tasks.task import SingleTask, optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class DifferentiationTask(SingleTask):
+    """Learn by gradient descent how much of each group every layer wants."""
+
+    groups: tuple[str, ...] | None = None
+    """Candidates of every layer; one subgroup of the ambient group of every kind if not
+    given."""
+    epochs: float = 4.0
+    """Passes over the training images."""
+    mixture: Literal["learned", "random"] = "learned"
+    """Descend on the logits, or move them at random (control)."""
+    mixture_rate: float = 0.05
+    """Learning rate of the logits, by Adam; 0.01 in the authors' longer runs."""
+    mixture_images: Literal["training", "held-out"] = "training"
+    """Logits descend on all training images, as the weights do, or on half of them that
+    the weights never see."""
+    unrolled_step: float = 0.0
+    """Second order: size of the weight step that the logits' gradient goes through; 0
+    for first order."""
+    temperature: float = 1.0
+    """Of the softmax over the logits."""
+    norms: Literal["held", "free"] = "held"
+    """Keep every candidate's kernel at its initial norm, or leave it free."""
+    prior: float = 0.0
+    """How far the logits of all but the largest group start below its own."""
+    skip: Literal["none", "inside", "outside"] = "none"
+    """The identity as a candidate of layers that allow it, in the softmax or beside."""
+    retrain: bool = True
+    """Train the found architecture from scratch, too, for as many steps."""
+
+    def __post_init__(self) -> None:
+        """Reject values that no search can run with."""
+        super().__post_init__()
+        self.check_positive("epochs", "mixture_rate", "temperature")
+        if not self.unrolled_step >= 0:
+            raise ValueError("--unrolled-step must be at least 0")
+
+    @property
+    def passes(self) -> float:
+        """Passes over the training images: two gradients per step of the mixture."""
+        return self.epochs * (2 + self.retrain)
+
+    @property
+    def candidates(self) -> tuple[eq.Group, ...]:
+        """The candidates of every layer, the one that contains all others first."""
+        return self.subgroups(self.families if self.groups is None else self.groups)
+
+    @property
+    def constraints(self) -> tuple[eq.Constraint, ...]:
+        """The mixture of every layer."""
+        mixture = eq.Mixture(
+            self.candidates,
+            temperature=self.temperature,
+            hold_norm=self.norms == "held",
+            prior=self.prior,
+        )
+        found = [mixture] * self.layers
+        if self.skip != "none":
+            for layer in range(1, len(self.features)):
+                if self.features[layer] == self.features[layer - 1]:
+                    found[layer] = dataclasses.replace(mixture, skip=self.skip)
+        return tuple(found)
+
+    def prepare(self, dataset: Dataset) -> Experiment:
+        """Return the network, how it is trained and what is reported."""
+        return prepare(self, dataset)
+
+
+def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
+    """Return the network of a task, how it is trained and what is reported."""
+    half = len(dataset.train.labels) // 2
+    if task.mixture_images == "held-out" and task.batch_size > half:
+        raise ValueError(
+            f"--batch-size must be at most {half}, half of the training images, with "
+            f"--mixture-images held-out; got {task.batch_size}"
+        )
+    steps = task.steps(task.epochs, dataset)
+    largest = task.candidates[0]
+    model = task.model(eq.Architecture.uniform(largest, task.layers), task.constraints)
+    weight_optimizer = task.weight_optimizer(steps)
+    inputs = task.inputs(dataset)
+    mixture_optimizer = optimizer("adam", task.mixture_rate)
+    if task.mixture == "random":
+        draws = eq.random_gradients(task.seed)
+        mixture_optimizer = optax.chain(draws, mixture_optimizer)
+    trial = Trial(
+        model,
+        weight_optimizer,
+        mixture_optimizer=mixture_optimizer,
+        unrolled_step=task.unrolled_step,
+        held_out=task.mixture_images == "held-out",
+    )
+
+    def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
+        count = count_parameters(variables[PARAMS])
+        rows = [reading("mixed", model, variables, dataset, steps, count)]
+        for name, simplify in (
+            ("collapsed", eq.collapse),
+            ("discretized", eq.discretize),
+        ):
+            plain, target, report = simplify(variables, model=model, inputs=inputs)
+            row = reading(name, target, plain, dataset, steps, count)
+            row["changes"] = {
+                "/".join(change.path): round(float(change.relative_change), 6)
+                for change in report.layers
+            }
+            rows.append(row)
+        return rows
+
+    def follow(state: TrainingState) -> Experiment:
+        variables = weights_of(state).variables
+        _, found, _ = eq.discretize(variables, model=model, inputs=inputs)
+        return retraining(task, found, weight_optimizer, steps)
+
+    kept = follow if task.retrain else None
+    return Experiment(task, trial, steps, read, follow=kept)

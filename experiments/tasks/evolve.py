@@ -1,0 +1,241 @@
+"""Evolve which symmetry each layer of a network has."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import jax
+import tyro
+from rich.console import Console
+
+import eqjax as eq
+from eqjax.search import SEARCHES, SELECTIONS, Checkpoint, SearchLoop, pareto_front
+from experiments.data.splits import Dataset
+from experiments.engine import experiment
+from experiments.engine.records import CHECKPOINT, record_all, resume_records
+from experiments.folders import checkpoints, files
+from experiments.reports import pictures
+from experiments.reports.tables import progress, summary
+from experiments.tasks.task import Task
+
+if TYPE_CHECKING:
+    Search = Selection = str
+else:
+    Search = tyro.extras.literal_type_from_choices(tuple(SEARCHES))
+    Selection = tyro.extras.literal_type_from_choices(tuple(SELECTIONS))
+
+
+@dataclasses.dataclass(frozen=True)
+class EvolutionTask(Task):
+    """Evolve which symmetry each layer of a network has."""
+
+    search: Search = "EquiNAS_E"
+    """How architectures are proposed, and which of them survive."""
+    groups: tuple[str, ...] | None = None
+    """Subgroups that layers may have; the search starts from the largest. One subgroup
+    of the ambient group of every kind if not given."""
+    generations: int = 4
+    """Generations after the first training."""
+    population_size: Annotated[int, tyro.conf.arg(aliases=["--population"])] = 4
+    """Members kept after every generation."""
+    children: int = 3
+    """Children per member and generation, the unchanged copy among them."""
+    selection: Selection = "pareto"
+    """Which children survive; random is the control."""
+    first_epochs: float = 2.0
+    """Passes over the training images before the first generation."""
+    epochs: float = 0.5
+    """Passes over the training images per child."""
+    retrain: bool = False
+    """Control: train the best architecture from scratch, for as many steps."""
+
+    def __post_init__(self) -> None:
+        """Reject values that no search can run with."""
+        super().__post_init__()
+        self.check_whole("population_size", "children")
+        self.check_positive("epochs", "first_epochs")
+        if self.generations < 0:
+            raise ValueError("--generations must be at least 0")
+
+    @property
+    def passes(self) -> float:
+        """Passes over the training images of all children together, at most."""
+        children = self.generations * self.population_size * self.children
+        alone = self.first_epochs + self.generations * self.epochs
+        return self.first_epochs + children * self.epochs + self.retrain * alone
+
+    def lengths(self, dataset: Dataset) -> list[int]:
+        """Return the training steps of a member in every generation."""
+        later = [self.steps(self.epochs, dataset)] * self.generations
+        return [self.steps(self.first_epochs, dataset), *later]
+
+    @property
+    def candidates(self) -> tuple[eq.Group, ...]:
+        """The groups that layers may have, the one that contains all others first."""
+        return self.subgroups(self.families if self.groups is None else self.groups)
+
+    @property
+    def first_architecture(self) -> eq.Architecture:
+        """The most symmetric architecture, where the search starts."""
+        return eq.Architecture.uniform(self.candidates[0], self.layers)
+
+    def check(self) -> None:
+        """Raise ValueError or OSError where it cannot run."""
+        self.inputs(self.load())
+        self.model(self.first_architecture)
+
+    def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
+        """Search, or continue to, in a folder; return the rows of the report."""
+        result = evolve(self, self.load(), folder, console, jax.devices()[:1])
+        if not result["front"]:
+            return [{"reading": "diverged", "groups": [], "test_error": None}]
+        return result["readings"] + retrain(self, result, folder, console)
+
+
+def make_loop(
+    task: EvolutionTask,
+    dataset: Dataset,
+    devices: Sequence[jax.Device] | None = None,
+    data_devices: int = 1,
+) -> SearchLoop:
+    """Return the search that a task describes, on these devices."""
+    lengths = task.lengths(dataset)
+    model = task.model(task.first_architecture)
+    optimizer = task.weight_optimizer(*lengths)
+    inputs = task.inputs(dataset)
+    strategy = eq.choose_strategy(
+        model,
+        optimizer,
+        inputs,
+        members=task.population_size * task.children,
+        devices=devices,
+        data=data_devices,
+    )
+    return SearchLoop(
+        search=SEARCHES[task.search](
+            population_size=task.population_size,
+            select=SELECTIONS[task.selection],
+            candidates=task.candidates,
+            children=task.children,
+        ),
+        make_model=task.model,
+        population=eq.Population(model, optimizer, inputs, strategy),
+        train=dataset.train,
+        validation=dataset.validation,
+        first_steps=lengths[0],
+        steps=task.steps(task.epochs, dataset),
+        seed=task.seed,
+    )
+
+
+def evolve(
+    task: EvolutionTask,
+    dataset: Dataset,
+    folder: Path,
+    console: Console,
+    devices: Sequence[jax.Device] | None = None,
+    data_devices: int = 1,
+) -> dict[str, Any]:
+    """Run, or continue, the search of a folder and return its result."""
+    result = folder / "result.json"
+    if result.exists():
+        return json.loads(result.read_text())
+    loop = make_loop(task, dataset, devices, data_devices)
+    console.print(f"training {loop.population.strategy}")
+    saved = folder / CHECKPOINT
+    if saved.exists():
+        point = checkpoints.load_checkpoint(saved, task.group, loop.template)
+    else:
+        point = loop.start(task.first_architecture)
+    records = resume_records(folder, point.state.generation)
+    latest = {"point": point}
+    with progress(console, "children") as shown:
+        bar = shown.add_task("", total=None)
+
+        def generations(point: Checkpoint) -> Iterator[tuple[Checkpoint, dict]]:
+            while point.state.generation <= task.generations:
+                label = f"generation {point.state.generation}/{task.generations}"
+
+                def show(done: int, total: int, label: str = label) -> None:
+                    shown.update(bar, completed=done, total=total, description=label)
+
+                point, record = loop.generation(point, show)
+                yield point, record
+
+        def report(point: Checkpoint, record: dict, seconds: float) -> None:
+            latest["point"] = point
+            records.append(record)
+            label = f"generation {record['generation']}/{task.generations}"
+            console.print(f"{label}: {summary(point, record)} ({seconds:.0f} s)")
+
+        def save(path: Path, point: Checkpoint) -> None:
+            checkpoints.save_checkpoint(path, point)
+
+        produced = generations(point)
+        record_all(produced, folder, key="generation", save=save, report=report)
+    point = latest["point"]
+    front = test_front(loop, point, dataset)
+    layers = [f"layer {i + 1}" for i in range(len(task.features))]
+    names = [*layers, "head"] if task.network == "exact" else layers
+    picture = pictures.search_figure(records, front, names, task.group)
+    pictures.save(picture, folder / "search.png")
+    found = {
+        "front": front,
+        "diverged": point.state.diverged,
+        "readings": [best_of(front, sum(task.lengths(dataset)))] if front else [],
+    }
+    files.write_json(result, found)
+    return found
+
+
+def best_of(front: Sequence[dict[str, Any]], steps: int) -> dict[str, Any]:
+    """Return the member with the least validation error as a row of the report."""
+    best = min(front, key=lambda member: member["validation_error"])
+    return {
+        "reading": "best of front",
+        "groups": best["groups"],
+        "validation_error": best["validation_error"],
+        "test_error": best["test_error"],
+        "training_parameters": best["parameters"],
+        "test_parameters": best["parameters"],
+        "steps": steps,
+    }
+
+
+def retrain(
+    task: EvolutionTask, result: dict[str, Any], folder: Path, console: Console
+) -> list[dict[str, Any]]:
+    """Train the best architecture from scratch, for the steps that led to it."""
+    if not (task.retrain and result["readings"]):
+        return []
+    dataset = task.load()
+    (best,) = result["readings"]
+    follow = experiment.retraining(
+        task,
+        task.model(eq.Architecture.parse(task.group, best["groups"])),
+        task.weight_optimizer(best["steps"]),
+        best["steps"],
+    )
+    return experiment.run(follow, dataset, folder / follow.name, console)
+
+
+def test_front(
+    loop: SearchLoop, point: Checkpoint, dataset: Dataset
+) -> list[dict[str, Any]]:
+    """Evaluate the Pareto front of the last generation once on the test images."""
+    state = point.state
+    front = pareto_front(state.scores)
+    measured = loop.evaluate(point, front, dataset.test)
+    return [
+        {
+            "groups": list(state.architectures[i].names),
+            "parameters": state.scores[i].parameters,
+            "validation_error": state.scores[i].error,
+            "test_error": float(metrics.error),
+        }
+        for i, metrics in zip(front, measured, strict=True)
+    ]

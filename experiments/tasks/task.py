@@ -1,0 +1,267 @@
+"""What all experiments share: data, ambient group, network and optimizer."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+import optax
+import tyro
+from rich.console import Console
+
+import eqjax as eq
+from eqjax.groups import standard_group
+from experiments.data import catalogue, digits
+from experiments.data.splits import Dataset
+from experiments.engine import experiment
+from experiments.engine.experiment import Experiment
+
+TIED = eq.Tied()
+DATA_HELP = (
+    f"Embedded digits: {', '.join(digits.TASKS)}; full data sets: "
+    f"{', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
+)
+OPTIMIZERS = {
+    "adam": optax.adam,
+    "sgd": optax.sgd,
+    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(abc.ABC):
+    """The settings that every experiment has."""
+
+    ambient: str = "D4"
+    """Ambient group of the network; the groups of its layers are subgroups of it."""
+    data: Annotated[str, tyro.conf.arg(help=DATA_HELP)] = "rotated"
+    data_group: str = "C1"
+    """Subgroup of the ambient group of which a random element is applied to every image
+    of a full data set."""
+    image_size: int | None = None
+    """Pixels per side that colour images are scaled to; 64 if not given."""
+    network: Literal["exact", "paper"] = "exact"
+    """Network with exact symmetry, or as the paper's authors have it."""
+    features: tuple[int, ...] = (2, 4, 4, 8)
+    """Channels per group element of every convolution."""
+    kernel_size: int = 5
+    """Taps per axis of every convolution."""
+    pool_after: tuple[int, ...] = (1, 2, 3)
+    """Numbers of the convolutions, from 1, that a pooling follows."""
+    head_features: int = 32
+    """Width of the hidden layer of the head."""
+    optimizer: Literal["adam", "sgd", "momentum"] = "adam"
+    """Optimizer of every training."""
+    learning_rate: float = 0.005
+    """Its learning rate, the largest one if annealed."""
+    schedule: Literal["annealed", "constant"] = "annealed"
+    """Anneal the rate within every training, or keep it."""
+    batch_size: int = 32
+    """Samples per training step."""
+    seed: int = 0
+    """Of weights, batches and whatever else is drawn."""
+    name: str | None = None
+    """Folder under runs/; made up if not given."""
+    resume: bool = False
+    """Continue the run --name where it was saved last."""
+
+    def __post_init__(self) -> None:
+        """Reject values that no network can be trained with."""
+        self.check_whole("batch_size", "kernel_size", "head_features")
+        self.check_positive("learning_rate")
+        if self.seed < 0:
+            raise ValueError("--seed must be at least 0")
+        if not self.features or min(self.features) < 1:
+            raise ValueError("--features needs one positive number per convolution")
+        layers = range(1, len(self.features) + 1)
+        if not set(self.pool_after) <= set(layers):
+            raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
+        if self.resume and self.name is None:
+            raise ValueError("--resume needs the --name of a run")
+        standard_group(self.ambient)
+
+    def check_whole(self, *names: str) -> None:
+        """Raise unless these settings are at least 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+
+    def check_positive(self, *names: str) -> None:
+        """Raise unless these settings are finite and above 0."""
+        for name in names:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive")
+
+    @property
+    def layers(self) -> int:
+        """How many layers have a group."""
+        head = "invariant" if self.network == "exact" else "dense"
+        return eq.EquivariantCNN.searchable_layers(self.features, head)
+
+    @property
+    def data_label(self) -> str:
+        """What the data are called: their name, and the group that augments them."""
+        augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
+        return f"{Path(self.data).stem}{augmented}"
+
+    @property
+    def label(self) -> str:
+        """What runs are called after: the data, and the seed."""
+        return f"{self.data_label}-{self.seed}"
+
+    @property
+    @abc.abstractmethod
+    def passes(self) -> float:
+        """Passes over the training images, of all networks and gradients together."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raise ValueError or OSError where it cannot run, before it leaves files."""
+
+    @abc.abstractmethod
+    def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
+        """Run, or continue, in a folder; return the rows of the report."""
+
+    @property
+    def group(self) -> eq.Group:
+        """The ambient group."""
+        return standard_group(self.ambient)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """One subgroup of the ambient group of every kind, the largest first."""
+        return tuple(dict.fromkeys(H.family for H in self.group.subgroups))
+
+    def subgroups(
+        self, names: Sequence[str], option: str = "--groups"
+    ) -> tuple[eq.Group, ...]:
+        """Return the groups of these names, the one that contains all others first."""
+        return named_groups(self.group, names, option)
+
+    def load(self) -> Dataset:
+        """Return the data; it is kept, so that asking again costs nothing.
+
+        Raises:
+          ValueError: as `catalogue.load`, or the group does not act on images.
+        """
+        if self.group.dimension != 2:
+            raise ValueError(
+                f"--ambient {self.ambient} acts on {self.group.dimension} axes, and "
+                "images have 2; choose one of D4, C4, D2, C2, D1, C1"
+            )
+        augmentation = self.group.subgroup(self.data_group)
+        return catalogue.load(self.data, augmentation, self.image_size)
+
+    def model(
+        self,
+        architecture: eq.Architecture,
+        constraint: eq.Constraint | tuple[eq.Constraint, ...] = TIED,
+    ) -> eq.EquivariantCNN:
+        """Return the network of an architecture."""
+        build = {"exact": eq.exact, "paper": eq.paper}[self.network]
+        return build(
+            architecture,
+            features=self.features,
+            kernel_size=self.kernel_size,
+            pool_after=self.pool_after,
+            head_features=self.head_features,
+            classes=self.load().classes,
+            constraint=constraint,
+        )
+
+    def inputs(self, dataset: Dataset) -> jax.ShapeDtypeStruct:
+        """Return the shape of a batch.
+
+        Raises:
+          ValueError: there are fewer training images.
+        """
+        images = len(dataset.train.labels)
+        if self.batch_size > images:
+            raise ValueError(
+                f"--batch-size must be at most {images}, the training images of "
+                f"{self.data}; got {self.batch_size}"
+            )
+        shape = (self.batch_size, *dataset.image_shape)
+        return jax.ShapeDtypeStruct(shape, np.float32)
+
+    def steps(self, epochs: float, dataset: Dataset) -> int:
+        """Return how many steps so many passes over the training images take."""
+        return max(1, round(epochs * len(dataset.train.labels) / self.batch_size))
+
+    def weight_optimizer(self, *lengths: int) -> optax.GradientTransformation:
+        """Return the optimizer of weights trained for some lengths, one after another.
+
+        Args:
+          *lengths: steps; the rate is annealed over each of them, or constant.
+        """
+        annealed = lengths if self.schedule == "annealed" else ()
+        return optimizer(self.optimizer, self.learning_rate, annealed)
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleTask(Task):
+    """A task that trains a single network, or one after another."""
+
+    @abc.abstractmethod
+    def prepare(self, dataset: Dataset) -> Experiment:
+        """Return the network, how it is trained and what is reported."""
+
+    def check(self) -> None:
+        """Raise ValueError or OSError where it cannot run."""
+        self.prepare(self.load())
+
+    def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
+        """Train, or continue to, in a folder; return the rows of the report."""
+        dataset = self.load()
+        return experiment.run(self.prepare(dataset), dataset, folder, console)
+
+
+@functools.cache  # the same object for the same settings, so that nothing recompiles
+def optimizer(
+    kind: str, rate: float, lengths: tuple[int, ...] = ()
+) -> optax.GradientTransformation:
+    """Return an optimizer whose rate is constant, or annealed over each length."""
+    return OPTIMIZERS[kind](annealed(rate, lengths) if lengths else rate)
+
+
+def annealed(peak: float, lengths: Sequence[int]) -> optax.Schedule:
+    """Return a cosine decay to zero, after a short warm-up, over each of some lengths.
+
+    Scores are taken at the end of each, where the weights have settled and the running
+    statistics of the norms have caught up with them.
+    """
+    cycles = [
+        {
+            "init_value": 0.1 * peak,
+            "peak_value": peak,
+            "warmup_steps": steps // 10,
+            "decay_steps": steps,
+            "end_value": 0.0,
+        }
+        for steps in lengths
+    ]
+    return optax.sgdr_schedule(cycles)
+
+
+def named_groups(
+    ambient: eq.Group, names: Sequence[str], option: str = "--groups"
+) -> tuple[eq.Group, ...]:
+    """Return the groups of these names, the one that contains all others first."""
+    if not names:
+        raise ValueError(f"{option} needs at least one group")
+    groups = sorted(
+        {ambient.subgroup(name) for name in names}, key=ambient.subgroups.index
+    )
+    if not all(group <= groups[0] for group in groups):
+        raise ValueError(
+            f"{option} must hold one that contains all others, got "
+            f"{', '.join(names)}; add {groups[0].join(*groups).name}"
+        )
+    return tuple(groups)

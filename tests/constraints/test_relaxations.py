@@ -1,0 +1,285 @@
+"""Rival layers: exact at their symmetric point, free elsewhere, and one protocol."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import eqjax as eq
+from eqjax import kernels, training
+from eqjax.constraints.base import Tied
+from eqjax.constraints.collections import PENALTIES
+from tests.catalogue import CONSTRAINED, CONSTRAINTS, D4
+from tests.tolerances import BROKEN, DOUBLE, SINGLE
+
+C4 = D4.subgroup("C4")
+LAYERS = ("conv circular", "lift 3x3", "head", "conv orthonormal")
+CONV, LIFT = LAYERS[:2]
+
+
+def make(layer, constraint, group=D4):
+    case = CONSTRAINED[layer]
+    module = case.make(group, constraint=constraint)
+    x = case.input()
+    return module, jax.jit(module.init)(jax.random.key(1), x), x
+
+
+def scattered(variables):
+    """Every variable moved at random."""
+    leaves, structure = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(3), len(leaves))
+    moved = [
+        v + jax.random.normal(k, v.shape) for k, v in zip(keys, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, moved)
+
+
+def symmetric_point(module, variables):
+    """Variables that hold the projection of a layer's arrays on symmetric ones."""
+    flat = {
+        (kind, name): value
+        for kind, own in variables.items()
+        for name, value in own.items()
+    }
+    full = module.read(flat)
+    exact = {n: kernels.reynolds(a, module.tables[n]) for n, a in full.items()}
+    found = {kind: {} for kind in variables}
+    for (kind, name), value in module.write(exact).items():
+        found[kind][name] = value
+    return found
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_equivariant_at_its_symmetric_point_and_not_away_from_it(name, layer):
+    module, variables, x = make(layer, CONSTRAINTS[name])
+    at = functools.partial(module.apply, symmetric_point(module, variables))
+    assert eq.equivariance_error(at, x, group=D4) < DOUBLE
+    away = functools.partial(module.apply, scattered(variables))
+    stays = layer == "head" and module.constraint.per_output_element
+    error = eq.equivariance_error(away, x, group=D4)
+    assert error < DOUBLE if stays else error > BROKEN
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_a_norm_per_fiber_element_undoes_what_says_so(name):
+    module, variables, x = make(CONV, CONSTRAINTS[name])
+    variables = scattered(variables)
+    norm = eq.ElementBatchNorm(use_running_average=False, epsilon=1e-14, group=D4)
+
+    def normalized(x):
+        return norm.init_with_output(jax.random.key(0), module.apply(variables, x))[0]
+
+    error = eq.equivariance_error(normalized, x, group=D4)
+    undone = module.constraint.undone_by_element_norm
+    assert error < SINGLE if undone else error > BROKEN
+
+
+@pytest.mark.parametrize("name", ["relaxed", "partial"])
+def test_those_that_start_at_their_symmetric_point(name):
+    module, variables, x = make(CONV, CONSTRAINTS[name])
+    fn = functools.partial(module.apply, variables)
+    assert eq.equivariance_error(fn, x, group=D4) < 1e-6  # coefficients are float32
+
+
+@pytest.mark.parametrize("layer", [CONV, LIFT])
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_gradients_flow_to_every_parameter(name, layer):
+    module, variables, x = make(layer, CONSTRAINTS[name])
+    target = jax.random.normal(jax.random.key(5), module.apply(variables, x).shape)
+
+    def loss(variables):
+        return jnp.sum((module.apply(variables, x) - target) ** 2)
+
+    gradient = jax.jit(jax.grad(loss))(scattered(variables))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient["params"]):
+        assert np.all(np.isfinite(leaf)), path
+        assert np.mean(leaf != 0) > 0.9, path
+    if "mixture" in gradient:
+        assert np.all(gradient["mixture"]["logits"] != 0)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_a_tied_layer_becomes_any_other_and_the_function_stays(name, layer):
+    for H in (D4, C4):
+        tied, variables, x = make(layer, Tied(), group=H)
+        expected = tied.apply(variables, x)
+        target = tied.clone(
+            constraint=CONSTRAINTS[name], group=D4 if name == "mixed" else H
+        )
+        carried, report = eq.morph(variables, source=tied, target=target, inputs=x)
+        np.testing.assert_allclose(
+            target.apply(carried, x), expected, rtol=1e-5, atol=1e-5
+        )
+        assert report.layers[0].relative_change < 1e-6
+        assert "restarted" in str(report)
+
+
+@pytest.mark.parametrize("name", [n for n in CONSTRAINTS if n != "mixed"])
+def test_relaxing_the_group_keeps_the_function(name):
+    tolerance = {"soft as compared": 1e-5}.get(name, DOUBLE)  # its softness is float32
+    module, variables, x = make(CONV, CONSTRAINTS[name])
+    for H in D4.subgroups:
+        target = module.clone(group=H)
+        at = scattered(variables)
+        if name == "soft as compared":  # learned anew from where it started
+            at["params"]["softness"] = variables["params"]["softness"]
+        moved, _ = eq.morph(at, source=module, target=target, inputs=x)
+        found, expected = target.apply(moved, x), module.apply(at, x)
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_collapses_to_a_plain_layer_of_the_same_function(name, layer):
+    module, variables, x = make(layer, CONSTRAINTS[name])
+    variables = scattered(variables)
+    plain, tied, _ = eq.collapse(variables, model=module, inputs=x)
+    assert tied.constraint == Tied()
+    np.testing.assert_allclose(
+        tied.apply(plain, x), module.apply(variables, x), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_one_relaxation_becomes_another():
+    source, variables, x = make(CONV, CONSTRAINTS["residual"])
+    for constraint in (CONSTRAINTS["soft"], CONSTRAINTS["mixed"], Tied()):
+        middle = source.clone(constraint=constraint, group=D4)
+        there, _ = eq.morph(variables, source=source, target=middle, inputs=x)
+        if constraint == Tied():  # projects
+            assert (
+                eq.equivariance_error(
+                    functools.partial(middle.apply, there), x, group=D4
+                )
+                < DOUBLE
+            )
+        else:
+            np.testing.assert_allclose(
+                middle.apply(there, x), source.apply(variables, x), atol=1e-5
+            )
+
+
+# --- priors -------------------------------------------------------------------------
+
+
+def test_the_penalty_is_the_logarithm_of_two_gaussians():
+    prior = eq.ResidualPathway(tied_precision=0.3, residual_precision=2.0)
+    for layer in (CONV, "conv orthonormal"):
+        module, variables, x = make(layer, prior)
+        _, written = module.apply(variables, x, mutable=[PENALTIES])
+        expected = 0.0
+        for name, tie in module.ties.items():
+            precision = 2.0 if name.endswith("_residual") else 0.3
+            full = eq.kernels.expand(variables["params"][name], tie)
+            expected += precision / 2 * np.sum(np.square(full))
+        np.testing.assert_allclose(jax.tree.leaves(written), [expected])
+        assert PENALTIES not in variables
+
+
+def test_a_layer_that_is_called_twice_has_one_prior():
+    class Calls(nn.Module):
+        times: int
+
+        @nn.compact
+        def __call__(self, x):
+            layer = eq.GroupConv(2, 1, group=D4, constraint=CONSTRAINTS["residual"])
+            for _ in range(self.times):
+                x = layer(x)
+            return x
+
+    x = jnp.ones((1, 2, 2, 8, 2))
+    variables = jax.jit(Calls(1).init)(jax.random.key(0), x)
+    penalties = [
+        jax.tree.leaves(Calls(times).apply(variables, x, mutable=[PENALTIES])[1])
+        for times in (1, 2)
+    ]
+    np.testing.assert_allclose(*penalties)
+
+
+def test_the_residual_pathway_starts_as_narrow_as_its_prior():
+    prior = eq.ResidualPathway(tied_precision=1e-4, residual_precision=1e-2)
+    module = eq.GroupConv(16, 3, group=D4, constraint=prior)
+    x = jnp.zeros((1, 3, 3, 8, 16))
+    params = jax.jit(module.init)(jax.random.key(0), x)["params"]
+    ratio = jnp.std(params["kernel_residual"]) / jnp.std(params["kernel"])
+    np.testing.assert_allclose(ratio, 0.1, rtol=0.02)
+
+
+class Small(nn.Module):
+    """A classifier of a single layer with a relaxation."""
+
+    constraint: eq.Constraint
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        del train
+        conv = eq.LiftingConv(4, 3, group=D4, constraint=self.constraint)
+        return nn.Dense(2)(nn.relu(conv(x)).mean((1, 2, 3)))
+
+
+@functools.cache
+def trained(constraint, steps=60):
+    """Train on strokes across and along: two classes, and one to D4."""
+    y = np.arange(64) % 2
+    x = np.random.default_rng(0).normal(size=(64, 6, 6, 1)).astype(np.float32) / 4
+    x[y == 0, 2:4] += 1
+    x[y == 1, :, 2:4] += 1
+    model, optimizer = Small(constraint), optax.adam(0.03)
+    state = training.init_state(jax.random.key(0), model, optimizer, x)
+    state, _ = training.train(state, [(x, y)] * steps, model=model, optimizer=optimizer)
+    return training.evaluate(state.variables, x, y, model=model), state
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_it_learns_what_its_symmetric_point_cannot(name):
+    tied, _ = trained(Tied())
+    assert tied.error > 0.25
+    found, _ = trained(CONSTRAINTS[name])
+    assert found.error < 0.1
+
+
+def test_the_penalty_acts():
+    norms = []
+    for precision in (1e-4, 1e-2, 1.0):
+        prior = eq.ResidualPathway(tied_precision=1e-5, residual_precision=precision)
+        _, state = trained(prior)
+        norms.append(jnp.linalg.norm(state.params["LiftingConv_0"]["kernel_residual"]))
+    assert norms[0] > 2 * norms[1]
+    assert norms[1] > 2 * norms[2]
+
+
+# --- bad input ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make_constraint", "message"),
+    [
+        (lambda: eq.ResidualPathway(tied_precision=0), "tied_precision must be posit"),
+        (lambda: eq.ResidualPathway(residual_precision=-1), "residual_precision must"),
+        (lambda: eq.RelaxedWeights(banks=0), "banks must be at least 1, got 0"),
+        (lambda: eq.SoftProjection(1.2), r"softness must be in \[0, 1\], got 1.2"),
+        (lambda: eq.SoftProjection(1.0, learned=True), "start between 0 and 1, got 1"),
+    ],
+)
+def test_bad_settings(make_constraint, message):
+    with pytest.raises(ValueError, match=message):
+        make_constraint()
+
+
+def test_moments_do_not_outlive_a_constraint():
+    module, variables, x = make(CONV, CONSTRAINTS["residual"])
+    target = module.clone(constraint=Tied())
+    state = optax.adam(0.1).init(variables["params"])
+    with pytest.raises(ValueError, match="constraint of the model itself changes"):
+        eq.morph_optimizer(state, source=module, target=target, inputs=x)
+
+
+def test_a_relaxed_layers_group_is_no_data():
+    module, _, x = make(CONV, CONSTRAINTS["partial"])
+    with pytest.raises(ValueError, match="constraint PartialGroup; only the group of"):
+        eq.population.encoding.orbit_variables(module, x)

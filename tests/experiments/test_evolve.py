@@ -1,0 +1,287 @@
+"""The command line from end to end, on a few digits and a tiny network."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import eqjax as eq
+from eqjax import training
+from eqjax.analysis.compilations import count_compilations
+from experiments import evolve
+from experiments.data import catalogue
+from experiments.folders import checkpoints
+from experiments.folders.collect import read
+from experiments.tasks.evolve import (
+    EvolutionTask,
+    make_loop,
+    test_front as measure_front,
+)
+
+ONE = ["--devices", "1"]
+D4 = eq.dihedral(4)
+TINY = (
+    "--generations 2 --population 2 --children 2 --features 1 1 --kernel-size 3 "
+    "--pool-after 1 2 --head-features 4 --first-epochs 0.1 --epochs 0.05"
+).split()
+
+# Adam divides gradients that are zero but for rounding by their size; SGD does not, so
+# that two orders of the same sums lead to the same search.
+STEADY = [*TINY, "--optimizer", "sgd", "--learning-rate", "0.05"]
+
+
+def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
+    for name in ("one", "two"):
+        evolve.main([*TINY, *ONE, "--name", name])
+    printed = capsys.readouterr().out
+    assert printed.count("generation 2/2: best validation error") == 2
+    assert "test error" in printed
+    one, two = folder / "runs/one", folder / "runs/two"
+    assert {p.name for p in one.iterdir()} == {
+        "config.json",
+        "lock",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "checkpoint.msgpack",
+        "result.json",
+        "search.png",
+    }
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    records = read(one / "metrics.jsonl")
+    assert [r["generation"] for r in records] == [0, 1, 2]
+    assert [c["groups"] for c in records[0]["children"]] == [["D4"] * 3]
+    for record in records:
+        kept = sorted(c["kept"] for c in record["children"] if c["kept"] is not None)
+        assert kept == list(range(len(kept)))
+    front = json.loads((one / "result.json").read_text())["front"]
+    assert all(0 <= member["test_error"] <= 1 for member in front)
+    config = json.loads((one / "config.json").read_text())
+    assert config["config"]["generations"] == 2
+    assert config["environment"]["device"]
+
+
+def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
+    evolve.main([*TINY, *ONE, "--name", "whole"])
+    save = checkpoints.save_checkpoint
+
+    class Killed(Exception):
+        pass
+
+    def die(path, checkpoint):
+        # After the metrics of generation 1 were written, before its checkpoint.
+        if checkpoint.state.generation == 2:
+            raise Killed
+        save(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", die)
+    with pytest.raises(Killed):
+        evolve.main([*TINY, *ONE, "--name", "killed"])
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save)
+    with (folder / "runs/killed/metrics.jsonl").open("a") as file:
+        file.write('{"generation": 2, "half a li')
+    evolve.main(["--name", "killed", "--resume", *ONE])
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        whole, killed = (folder / "runs" / run / name for run in ("whole", "killed"))
+        assert whole.read_bytes() == killed.read_bytes()
+
+
+def test_a_finished_run_resumes_to_its_result(folder, capsys):
+    evolve.main([*TINY, *ONE, "--name", "done"])
+    before = (folder / "runs/done/result.json").read_bytes()
+    evolve.main(["--name", "done", "--resume", *ONE])
+    assert (folder / "runs/done/result.json").read_bytes() == before
+    with pytest.raises(SystemExit):
+        evolve.main(["--name", "done", "--resume", "--generations", "7"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "has generations 2, and --resume cannot change it to 7" in printed
+
+
+def test_names_are_made_up_and_never_overwritten(folder, capsys):
+    short = [*TINY, *ONE, "--generations", "0", "--data", "quarter"]
+    evolve.main(short)
+    evolve.main(short)
+    assert {p.name for p in (folder / "runs").iterdir()} == {
+        "evolve-quarter-0",
+        "evolve-quarter-0-2",
+    }
+    with pytest.raises(SystemExit):
+        evolve.main([*short, "--name", "evolve-quarter-0"])
+    assert "continue it with --resume" in " ".join(capsys.readouterr().out.split())
+
+
+def test_one_layer_and_a_network_that_is_not_exact(folder, capsys):
+    (folder / "runs/half").mkdir(parents=True)  # killed before it wrote anything
+    short = "--network paper --features 1 --pool-after 1 --generations 0 --epochs 0.05"
+    evolve.main([*short.split(), *ONE, "--first-epochs", "0.05", "--name", "half"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "not exact" in printed
+    assert "invariant to C1 alone" in printed
+    assert (folder / "runs/half/search.png").exists()
+
+
+def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
+    evolve.main([*TINY, *ONE, "--optimizer", "sgd", "--learning-rate", "1e30"])
+    printed = capsys.readouterr().out
+    assert "all 1 children diverged" in printed
+    records = read(next((folder / "runs").iterdir()) / "metrics.jsonl")
+    assert [r["diverged"] for r in records] == [1, 1, 1]
+    assert records[0]["children"][0]["validation_error"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--groups", "D4", "C8"], "no subgroup 'C8'; nearest: C4"),
+        (["--groups", "C4", "D2"], "one that contains all others, got C4, D2; add D4"),
+        (["--groups"], "--groups"),
+        (["--population", "0"], "--population-size must be at least 1"),
+        (["--generations", "-1"], "--generations must be at least 0"),
+        (["--learning-rate", "0"], "--learning-rate must be positive"),
+        (["--features"], "--features"),
+        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--epochs", "inf"], "--epochs must be positive"),
+        (["--head-features", "0"], "--head-features must be at least 1"),
+        (["--batch-size", "201"], "--batch-size must be at most 200, the training im"),
+        (["--pool-after", "1", "5"], "--pool-after takes numbers from 1 to 4"),
+        (["--resume"], "--resume needs the --name"),
+        (["--resume", "--name", "nothing"], "there is no run 'nothing'; known: none"),
+        (["--name", "../out"], "plain folder name"),
+        (["--schedule", "none"], "--schedule"),
+        (["--colour"], "--colour"),
+        (["--devices", "5"], "--devices 5 are asked for, 4 are there; JAX_NUM_CPU"),
+        (["--devices", "-1"], "--devices must be at least 0"),
+        (
+            ["--data-devices", "3"],
+            "--batch-size 32 is not a multiple of --data-devices 3",
+        ),
+        (["--data-devices", "8"], "4 devices cannot be split by 8"),
+        (["--coordinator", "here", "--processes", "2"], "--coordinator is HOST:PORT"),
+        (["--process", "1"], "--process must be 0 to 0"),
+        (["--processes", "2"], "--processes and --coordinator go together"),
+    ],
+)
+def test_bad_arguments_are_errors_that_leave_nothing_behind(
+    folder, capsys, arguments, message
+):
+    with pytest.raises(SystemExit) as error:
+        evolve.main(arguments)
+    assert error.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
+    assert not (folder / "runs").exists()
+
+
+def metrics(folder, name):
+    """All numbers of a run, generation by generation and child by child."""
+    rows = [r["children"] for r in read(folder / f"runs/{name}/metrics.jsonl")]
+    assert [len(r) for r in rows] == [1, 2, 4]
+    return [
+        [(c["groups"], c["kept"], c["parameters"]) for r in rows for c in r],
+        [[c["train_loss"], c["validation_loss"]] for r in rows for c in r],
+    ]
+
+
+def test_four_devices_give_the_results_of_one(folder, capsys):
+    evolve.main([*STEADY, *ONE, "--name", "one"])
+    for extra in ("--devices 4", "--devices 4 --data-devices 2"):
+        evolve.main([*STEADY, "--name", "four", *extra.split()])
+        assert "4 cpu devices" in capsys.readouterr().out
+        one, four = (metrics(folder, name) for name in ("one", "four"))
+        assert one[0] == four[0]
+        np.testing.assert_allclose(four[1], one[1], rtol=1e-3)
+        shutil.rmtree(folder / "runs/four")
+
+
+def test_nothing_compiles_after_the_first_generation(folder):
+    """Sizes, groups and steps change from generation to generation."""
+    config = EvolutionTask(
+        features=(1, 1),
+        pool_after=(1,),
+        kernel_size=3,
+        head_features=4,
+        first_epochs=0.5,
+        epochs=0.3,
+        population_size=3,
+        children=3,
+    )
+    search = make_loop(config, catalogue.load("quarter"), jax.devices()[:1])
+    point = search.start(config.first_architecture)
+    for generation in range(4):
+        with count_compilations() as compiled:
+            point, record = search.generation(point, lambda done, total: None)
+        assert compiled.count == 0 or generation == 0
+        assert len(record["children"]) == (1, 3, 9, 9)[generation]
+    with count_compilations() as compiled:
+        measure_front(search, point, catalogue.load("quarter"))
+    assert compiled.count == 0
+
+
+def start_processes(arguments, cwd, environment):
+    """Start two processes of one run that meet on the loopback address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    together = f"--coordinator 127.0.0.1:{port} --processes 2".split()
+    return [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "experiments.evolve", *STEADY, *arguments),
+                *(*together, "--process", str(i)),
+            ],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_results_of_one(tmp_path, environment):
+    """One of them is killed on the way; both start again and finish."""
+    alone = [sys.executable, "-m", "experiments.evolve", *STEADY, "--name", "one"]
+    subprocess.run(
+        alone, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
+    )
+    first, second = start_processes(["--name", "two"], tmp_path, environment)
+    saved = tmp_path / "runs/two/checkpoint.msgpack"
+    deadline = time.monotonic() + 240
+    while not saved.exists() and second.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    printed, _ = second.communicate(timeout=120)
+    assert second.returncode != 0
+    # Now and then JAX's own watchdog notices first, and aborts the process.
+    aborted = second.returncode < 0
+    assert aborted or "start all of them again with --name two --resume" in printed
+    again = start_processes(["--name", "two", "--resume"], tmp_path, environment)
+    for process in again:
+        printed, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, printed
+    one, two = (metrics(tmp_path, name) for name in ("one", "two"))
+    assert one[0] == two[0]
+    np.testing.assert_allclose(two[1], one[1], rtol=1e-3)
+
+
+def test_training_state_survives_the_checkpoint(folder):
+    config = EvolutionTask(features=(1, 1), pool_after=(1,), kernel_size=3)
+    search = make_loop(config, catalogue.load("quarter"))
+    point = search.start(eq.Architecture.parse(D4, "D4 C4 D1:i-j"))
+    checkpoints.save_checkpoint(folder / "c", point)
+    again = checkpoints.load_checkpoint(folder / "c", D4, search.template)
+    assert again.state == point.state
+    a, b = point.members[0], again.members[0]
+    assert isinstance(b, training.TrainState)
+    assert jax.tree.all(jax.tree.map(np.array_equal, a, b))

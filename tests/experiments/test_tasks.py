@@ -1,0 +1,335 @@
+"""Baselines, the differentiable search and comparisons from the command line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eqjax as eq
+from experiments import baseline, compare, differentiate, evolve
+from experiments.data import catalogue
+from experiments.data.splits import Split
+from experiments.folders import files
+from experiments.folders.collect import read
+from experiments.tasks.baseline import BaselineTask, ConstraintSettings
+from experiments.tasks.differentiate import DifferentiationTask
+from tests.tiny import SMALL, TINY
+
+
+def test_a_search_writes_everything_and_goes_on_after_a_kill(
+    folder, capsys, monkeypatch
+):
+    arguments = [*TINY, "--groups", "D4", "C4", "C1"]
+    differentiate.main([*arguments, "--name", "whole"])
+    printed = capsys.readouterr().out
+    for reading in ("mixed", "collapsed", "discretized", "retrained"):
+        assert reading in printed
+    whole, killed = folder / "runs/whole", folder / "runs/killed"
+    assert {p.name for p in whole.iterdir()} == {
+        "config.json",
+        "lock",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "checkpoint.msgpack",
+        "result.json",
+        "trial.png",
+        "retrained",
+    }
+    records = read(whole / "metrics.jsonl")
+    assert [r["step"] for r in records] == [6, 12]
+    steps = [point["step"] for r in records for point in r["mixtures"]]
+    assert steps == list(range(1, 13))
+    for point in records[-1]["mixtures"]:
+        assert list(point["weights"]) == ["conv1", "conv2", "head"]
+        for weights in point["weights"].values():
+            assert list(weights) == ["D4", "C4", "C1"]
+            assert abs(sum(weights.values()) - 1) < 1e-5
+    result = json.loads((whole / "result.json").read_text())
+    mixed, collapsed, discretized = result["readings"]
+    (retrained,) = json.loads((whole / "retrained/result.json").read_text())["readings"]
+    assert [p["step"] for p in mixed["mixtures"]] == list(range(1, 13))
+    assert mixed["test_error"] == collapsed["test_error"]
+    assert collapsed["test_parameters"] < mixed["test_parameters"]
+    assert retrained["groups"] == discretized["groups"]
+    assert retrained["training_parameters"] == discretized["test_parameters"]
+    assert set(discretized["changes"]) >= {"conv1", "conv2", "head"}
+    assert list(result["distances"]) == ["conv1", "conv2", "head"]
+    for row in result["distances"].values():
+        assert list(row) == [group.name for group in eq.dihedral(4).subgroups]
+        assert row["C1"] == 0
+        assert 0 < row["C4"] < row["D4"] < 1
+
+    class Killed(Exception):
+        pass
+
+    save = files.write_atomically
+
+    def die(path, content):
+        if (
+            path.name == "checkpoint.msgpack"
+            and len(read(killed / "metrics.jsonl")) > 1
+        ):
+            raise Killed  # metrics of the second piece written, its checkpoint not
+        save(path, content)
+
+    monkeypatch.setattr(files, "write_atomically", die)
+    with pytest.raises(Killed):
+        differentiate.main([*arguments, "--name", "killed"])
+    monkeypatch.setattr(files, "write_atomically", save)
+    differentiate.main(["--name", "killed", "--resume"])
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        for path in (name, f"retrained/{name}"):
+            assert (whole / path).read_bytes() == (killed / path).read_bytes()
+    with pytest.raises(SystemExit):
+        baseline.main(["--name", "killed", "--resume"])
+    assert "holds no run of this command" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--mixture", "random", "--unrolled-step", "0.01", "--no-retrain"],
+        ["--skip", "inside", "--norms", "free", "--prior", "2", "--temperature", "2"],
+    ],
+    ids=lambda extra: extra[1],
+)
+def test_the_switches_of_the_search(folder, extra):
+    differentiate.main([*TINY, "--epochs", "0.5", *extra, "--name", "run"])
+    (record,) = read(folder / "runs/run/metrics.jsonl")
+    retrained = (folder / "runs/run/retrained/result.json").exists()
+    assert retrained == ("--no-retrain" not in extra)
+    last = record["mixtures"][-1]["weights"]
+    if "--skip" in extra:
+        assert "skip" in last["conv2"]
+        assert "skip" not in last["conv1"]
+        assert last["head"]["D4"] > 2 * last["head"]["C1"]  # exp(2 / 2), still
+    assert np.ptp(list(last["head"].values())) > 0
+
+
+def test_half_of_the_digits_is_kept_for_the_mixture(folder):
+    dataset = catalogue.load("quarter")
+    marked = Split(dataset.train.images, np.arange(200, dtype=np.int32))
+    seen = {}
+    for where in ("training", "held-out"):
+        config = DifferentiationTask(mixture_images=where, **SMALL)
+        trial = config.prepare(dataset).trial
+        seen[where] = [set(), set()]
+        assert trial.held_out == (where == "held-out")
+        for pair in trial.batches(marked, 20, 10, [0, 0]):
+            for mine, (_, labels) in zip(seen[where], pair, strict=True):
+                mine |= set(labels.tolist())
+    assert seen["training"] == [set(range(200))] * 2
+    weights, mixture = seen["held-out"]
+    assert weights == set(range(100))
+    assert mixture == set(range(100, 200))
+
+
+@pytest.mark.parametrize("method", ["soft", "augmented"])
+def test_a_baseline_trains_from_the_command_line(folder, method, capsys):
+    arguments = [*TINY, "--epochs", "1", "--method", method, "--name", "run"]
+    baseline.main([*arguments, "--soft.learned", "--groups", "C4"])
+    result = json.loads((folder / "runs/run/result.json").read_text())
+    (row,) = result["readings"]
+    assert 0 <= row["test_error"] <= 1
+    expected = {"augmented": ["C1"] * 3}.get(method, ["C4"] * 3)
+    assert row["groups"] == expected
+    assert (folder / "runs/run/trial.png").exists()
+    assert "as trained" in capsys.readouterr().out
+
+
+def test_relaxed_before_training_it_starts_with_the_larger_symmetry(folder):
+    dataset = catalogue.load("quarter")
+    config = BaselineTask(groups=("C1",), relaxed_from="D4", **SMALL)
+    experiment = config.prepare(dataset)
+    trial, state = experiment.trial, experiment.begin()
+    x = dataset.test.images[:4]
+    apply = jax.jit(trial.model.apply)
+    turned = np.rot90(x, axes=(1, 2))
+    logits = apply(state.variables, x)
+    np.testing.assert_allclose(apply(state.variables, turned), logits, atol=1e-4)
+    assert trial.model.architecture.groups[0].order == 1
+    scratch = BaselineTask(groups=("C1",), **SMALL).prepare(dataset).trial
+    own = scratch.init(0, config.inputs(dataset)).variables
+    assert np.abs(apply(own, turned) - apply(own, x)).max() > 1e-3
+
+
+def test_a_group_for_every_layer_and_random_ones():
+    config = BaselineTask(groups=("D4", "C4", "C1"), **SMALL)
+    assert str(config.architecture) == "D4 C4 C1"
+    drawn = {
+        BaselineTask(
+            method="random", groups=("D4", "C4", "C1"), seed=s, **SMALL
+        ).architecture
+        for s in range(8)
+    }
+    assert len(drawn) > 3
+    assert all(a.is_monotone for a in drawn)
+
+
+def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
+    dataset = catalogue.load("quarter")
+    config = BaselineTask(method="augmented", groups=("C4",), **SMALL)
+    trial = config.prepare(dataset).trial
+    assert trial.augment.name == "C4"
+    assert str(trial.model.architecture) == "C1 C1 C1"
+    state = trial.init(0, config.inputs(dataset))
+    batch = tuple(jnp.asarray(a[:32]) for a in dataset.train)
+    losses = [
+        float(trial.step(state, batch, None, jax.random.key(i))[1].loss)
+        for i in range(2)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_the_best_of_an_evolution_is_trained_from_scratch(folder):
+    setting = "--population 2 --children 2 --generations 1 --first-epochs 0.5".split()
+    arguments = [*TINY, *setting, "--epochs", "0.5", "--retrain", "--devices", "1"]
+    evolve.main([*arguments, "--name", "run"])
+    result = json.loads((folder / "runs/run/result.json").read_text())
+    best = min(result["front"], key=lambda m: m["validation_error"])
+    (again,) = json.loads((folder / "runs/run/retrained/result.json").read_text())[
+        "readings"
+    ]
+    assert again["groups"] == best["groups"]
+    assert again["test_parameters"] == best["parameters"]
+    assert again["steps"] == 6  # three before the first generation, three after
+
+
+def test_settings_reach_the_layers():
+    dataset = catalogue.load("quarter")
+    config = DifferentiationTask(
+        unrolled_step=0.2,
+        norms="free",
+        prior=1.0,
+        temperature=2.0,
+        skip="outside",
+        **SMALL,
+    )
+    trial = config.prepare(dataset).trial
+    assert trial.search.unrolled_step == 0.2
+    first, second, head = trial.model.constraints
+    assert second.skip == "outside"
+    assert first.skip is head.skip is None
+    assert (first.hold_norm, first.prior, first.temperature) == (False, 1.0, 2.0)
+    kinds = {
+        "residual": eq.ResidualPathway(2e-5, 1e-3),
+        "relaxed": eq.RelaxedWeights(3),
+        "partial": eq.PartialGroup(),
+        "soft": eq.SoftProjection(0.5, learned=True),
+    }
+    for method, constraint in kinds.items():
+        chosen = ConstraintSettings(**{method: constraint})
+        config = BaselineTask(method=method, constraints=chosen, **SMALL)
+        model = config.prepare(dataset).trial.model
+        assert model.constraints == (constraint,) * 3
+    paper = BaselineTask(method="residual", network="paper", **SMALL)
+    assert paper.constraint == (eq.Tied(), eq.ResidualPathway())
+
+
+def test_one_trial_is_one_program_for_all_seeds():
+    """Optimizers of equal settings are one object, so that nothing recompiles."""
+    dataset = catalogue.load("quarter")
+    for kind in (BaselineTask, DifferentiationTask):
+        trials = [kind(seed=s, **SMALL).prepare(dataset).trial for s in (0, 1)]
+        assert trials[0] == trials[1]
+        assert hash(trials[0]) == hash(trials[1])
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (
+            baseline.main,
+            ["--groups", "D4", "C4"],
+            "one for each of the 5 layers, got 2",
+        ),
+        (baseline.main, ["--groups", "C8"], "no subgroup 'C8'; nearest: C4"),
+        (baseline.main, ["--epochs", "0"], "--epochs must be positive"),
+        (baseline.main, ["--method", "plain"], "--method"),
+        (
+            baseline.main,
+            ["--method", "soft", "--soft.softness", "2"],
+            "softness must be in [0, 1], got 2",
+        ),
+        (
+            baseline.main,
+            ["--method", "soft", "--relaxed-from", "D4"],
+            "--relaxed-from goes with --method static alone",
+        ),
+        (
+            baseline.main,
+            ["--groups", "D2", "--relaxed-from", "C4"],
+            "--relaxed-from C4 does not contain D2:i",
+        ),
+        (
+            baseline.main,
+            ["--method", "augmented", "--groups", "D4", "C4"],
+            "--method augmented takes one of --groups",
+        ),
+        (
+            baseline.main,
+            ["--batch-size", "201"],
+            "--batch-size must be at most 200, the training images",
+        ),
+        (
+            baseline.main,
+            ["--relaxed-from", "D4", "--relaxed-after", "4"],
+            "--relaxed-after must be at least 0 and below --epochs",
+        ),
+        (
+            baseline.main,
+            ["--relaxed-after", "1"],
+            "--relaxed-after needs --relaxed-from",
+        ),
+        (
+            compare.main,
+            ["--epochs", "0.1", "--methods", "C1 from trained D4", "D4"],
+            "--relaxed-after leaves none of the 1 steps",
+        ),
+        (
+            differentiate.main,
+            ["--batch-size", "101", "--mixture-images", "held-out"],
+            "--batch-size must be at most 100, half of the training images",
+        ),
+        (differentiate.main, ["--groups", "C4", "D2"], "one that contains all others"),
+        (
+            differentiate.main,
+            ["--unrolled-step", "-1"],
+            "--unrolled-step must be at least 0",
+        ),
+        (
+            differentiate.main,
+            ["--mixture-rate", "0"],
+            "--mixture-rate must be positive",
+        ),
+        (differentiate.main, ["--temperature", "0"], "--temperature must be positive"),
+        (differentiate.main, ["--resume", "--name", "no"], "there is no run 'no'"),
+        (
+            compare.main,
+            ["--methods", "C3"],
+            "no method 'C3' for --methods, nearest: 'C",
+        ),
+        (
+            compare.main,
+            ["--methods", "C4", "C1"],
+            "--reference 'D4' must be one of --methods, C4, C1",
+        ),
+        (
+            baseline.main,
+            ["--method", "partial", "--network", "paper"],
+            "--method partial does nothing with --network paper",
+        ),
+        (compare.main, ["--seeds", "0"], "--seeds must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_errors_that_leave_nothing_behind(
+    folder, capsys, main, arguments, message
+):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    printed = capsys.readouterr()
+    assert message in " ".join((printed.out + printed.err).split())
+    assert not (folder / "runs").exists()

@@ -1,0 +1,191 @@
+"""Both forms of the convolution are one function, with all its derivatives."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import eqjax as eq
+from eqjax.ops import winograd
+from eqjax.ops.convolution import convolve, prefer
+from tests.tolerances import DOUBLE
+
+LAYOUTS = {
+    1: ("NWC", "WIO", "NWC"),
+    2: ("NHWC", "HWIO", "NHWC"),
+    3: ("NDHWC", "DHWIO", "NDHWC"),
+}
+# (space, taps, settings): sizes that tiles divide and sizes that they do not.
+CASES = [
+    ((9,), (3,), {}),
+    ((8,), (7,), {"padding": ((3, 3),)}),
+    ((8, 8), (5, 5), {"padding": ((2, 2), (2, 2))}),
+    ((7, 9), (3, 5), {"padding": ((1, 1), (0, 4))}),
+    ((6, 5), (2, 4), {"padding": ((1, 0), (2, 1))}),
+    ((6, 5), (1, 1), {}),
+    ((6, 5), (1, 3), {"padding": ((2, 1), (1, 1))}),
+    ((5, 5), (5, 5), {}),
+    ((3, 3), (6, 6), {"padding": ((3, 3), (3, 3))}),
+    ((8, 8), (3, 3), {"circular": True, "padding": ((1, 1), (1, 1))}),
+    ((5, 4, 6), (3, 3, 2), {"padding": ((1, 1), (1, 1), (1, 0))}),
+    # No fast form: the direct one stands in.
+    ((9, 9), (3, 3), {"strides": (2, 2)}),
+    ((9, 9), (3, 3), {"dilation": (2, 1)}),
+    ((8, 8), (3, 3), {"feature_group_count": 2}),
+    ((12,), (9,), {"padding": ((4, 4),)}),
+]
+
+
+def arrays(space, taps, settings, batch=3, c_in=2, c_out=4, dtype=float):
+    rng = np.random.default_rng(0)
+    split = settings.get("feature_group_count", 1)
+    shapes = (batch, *space, c_in), (*taps, c_in // split, c_out)
+    return tuple(jnp.asarray(rng.normal(size=s), dtype) for s in shapes)
+
+
+def convolution(settings, d):
+    """The function under test and the library's own."""
+    zeros, ones = ((0, 0),) * d, (1,) * d
+    full = {"strides": ones, "padding": zeros, "dilation": ones, **settings}
+
+    def library(x, kernel):
+        pad = full["padding"]
+        if settings.get("circular"):
+            x, pad = jnp.pad(x, ((0, 0), *pad, (0, 0)), mode="wrap"), zeros
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            full["strides"],
+            pad,
+            rhs_dilation=full["dilation"],
+            dimension_numbers=LAYOUTS[d],
+            feature_group_count=settings.get("feature_group_count", 1),
+        )
+
+    def ours(x, kernel):
+        with prefer("winograd"):
+            return convolve(x, kernel, **full)
+
+    return ours, library
+
+
+def assert_equal(a, b, tolerance=DOUBLE):
+    for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert u.shape == v.shape
+        assert jnp.linalg.norm(u - v) <= tolerance * jnp.linalg.norm(v)
+
+
+@pytest.mark.parametrize(("space", "taps", "settings"), CASES)
+def test_values_and_derivatives(space, taps, settings, monkeypatch):
+    monkeypatch.setattr(winograd, "_CHUNK_ROWS", 1)
+    monkeypatch.setattr(winograd, "_CHUNK_BYTES", {"cpu": 1})  # chunks of one sample
+    ours, library = convolution(settings, len(space))
+    x, kernel = arrays(space, taps, settings)
+    assert_equal(ours(x, kernel), library(x, kernel))
+    tangents = jax.tree.map(jnp.cos, (x, kernel))
+
+    def derivatives(fn, x, kernel):
+        loss = lambda *a: jnp.sum(jnp.sin(fn(*a)))  # noqa: E731
+        gradient = jax.grad(loss, argnums=(0, 1))
+        return (
+            jax.jvp(fn, (x, kernel), tangents)[1],
+            gradient(x, kernel),
+            jax.jvp(gradient, (x, kernel), tangents)[1],
+            jax.grad(lambda *a: jnp.sum(jnp.cos(gradient(*a)[1])))(x, kernel),
+        )
+
+    jitted = jax.jit(derivatives, static_argnums=0)
+    assert_equal(jitted(ours, x, kernel), jitted(library, x, kernel))
+
+
+@pytest.mark.parametrize("taps", [(3, 3), (5, 5)])
+def test_members_and_chunks_do_not_touch_each_other(taps, monkeypatch):
+    """vmap equals the loop, whatever the chunks."""
+    ours, library = convolution({"padding": ((1, 2), (2, 1))}, 2)
+    x, kernel = arrays((6, 7), taps, {}, batch=5)
+    xs, kernels = jnp.stack([x, x + 1, x**2]), jnp.stack([kernel, -kernel, kernel**2])
+    gradient = jax.vmap(jax.grad(lambda *a: jnp.sum(ours(*a) ** 2), argnums=(0, 1)))
+    reference = [
+        jax.grad(lambda *a: jnp.sum(library(*a) ** 2), argnums=(0, 1))(*a)
+        for a in zip(xs, kernels, strict=True)
+    ]
+    reference = jax.tree.map(lambda *a: jnp.stack(a), *reference)
+    for rows in (1, 36):
+        monkeypatch.setattr(winograd, "_CHUNK_ROWS", rows)
+        monkeypatch.setattr(winograd, "_CHUNK_BYTES", {"cpu": rows})
+        assert_equal(gradient(xs, kernels), reference)
+
+
+@pytest.mark.parametrize(
+    "taps", [*((r,) * 2 for r in range(2, 8)), (3, 3, 3), (7,) * 3]
+)
+def test_single_precision(taps):
+    """Rounding stays within bounds of the whole, at the channels of a real network."""
+    d = len(taps)
+    ours, library = convolution({"padding": ((2, 2),) * d}, d)
+    x, kernel = arrays((7 + 5,) * d, taps, {}, 1, 64, 64, jnp.float32)
+    y = ours(x, kernel)
+    assert y.dtype == jnp.float32
+    assert_equal(y, library(x, kernel), 1e-5 if d == 2 else 3e-5)
+
+
+@pytest.mark.parametrize(
+    ("tile", "taps"),
+    [(m, r) for m, r in itertools.product(range(1, 9), repeat=2) if m + r - 1 <= 8],
+)
+def test_transforms_are_exact(tile, taps):
+    A, G, B = winograd.transforms(tile, taps)
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=tile + taps - 1), rng.normal(size=taps)
+    np.testing.assert_allclose(
+        A @ ((G @ k) * (B @ x)), np.correlate(x, k, "valid"), rtol=1e-10, atol=1e-10
+    )
+
+
+def test_the_form_is_chosen_by_size_precision_and_context(monkeypatch):
+    used = []
+    fast = winograd.convolve
+    monkeypatch.setattr(
+        winograd, "convolve", lambda *a, **k: used.append(1) or fast(*a, **k)
+    )
+    settings = {"strides": (1, 1), "dilation": (1, 1), "padding": ((2, 2), (2, 2))}
+
+    def uses(form, channels, dtype=jnp.float32, **more):
+        used.clear()
+        shapes = (8, 8, 8, channels), (5, 5, channels, channels)
+        x, kernel = (jax.ShapeDtypeStruct(s, dtype) for s in shapes)
+        with prefer(form):
+            jax.eval_shape(partial(convolve, **settings, **more), x, kernel)
+        return bool(used)
+
+    assert uses("winograd", 1)
+    assert not uses("direct", 64)
+    on_cpu = jax.default_backend() == "cpu"
+    assert uses("auto", 64) == on_cpu
+    assert not uses("auto", 1)
+    assert not uses("winograd", 64, jnp.bfloat16)
+    assert not uses("winograd", 64, precision="highest")
+
+
+def test_a_symbolic_batch_can_be_exported():
+    layer = eq.LiftingConv(2, 3, group=eq.dihedral(4))
+    variables = layer.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))
+    (b,) = jax.export.symbolic_shape("b")
+    x = jax.ShapeDtypeStruct((b, 6, 6, 1), jnp.float32)
+    exported = jax.export.export(jax.jit(partial(layer.apply, variables)))(x)
+    assert exported.call(jnp.ones((3, 6, 6, 1), jnp.float32)).shape == (3, 6, 6, 8, 2)
+
+
+def test_bad_input():
+    with (
+        pytest.raises(ValueError, match="one of auto, direct, winograd"),
+        prefer("fft"),
+    ):
+        pass
+    with pytest.raises(ValueError, match="at most 8 input points, got 9 for 4 outputs"):
+        winograd.transforms(4, 6)
