@@ -75,7 +75,7 @@ def no_programs_are_left_behind():
 
 @pytest.fixture(autouse=True)
 def programs_are_bounded():
-    """Forget all programs within a file, too, before they take another half gigabyte."""
+    """Forget all programs within a file, too, before they take much more memory."""
     yield
     if resident_bytes() > max(ENOUGH, left_after_forgetting["bytes"] + ENOUGH / 2):
         forget_programs()
