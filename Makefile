@@ -15,7 +15,7 @@ mnist: .venv/experiments.done
 	$(BIN)/python -m experiments.data.fetch
 
 test: .venv/dev.done lint
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .

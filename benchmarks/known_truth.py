@@ -52,7 +52,7 @@ def main() -> None:
     task = DifferentiationTask()
     groups = task.candidates
     for data, name in SYMMETRY.items():
-        truth = task.group.subgroup(name)
+        truth = task.ambient_group.subgroup(name)
         present = {group.name for group in groups if group <= truth}
         early, last = [], []
         for seed in range(seeds):

@@ -16,9 +16,9 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from experiments.folders import runs
 from experiments.reports.statistics import summarize
-from experiments.reports.summary import print_table
+from experiments.reports.tables import print_table
+from experiments.runs import files, run_folder
 from experiments.tasks.comparison import ComparisonTask
 
 TASKS = ("rotated", "upright")
@@ -34,12 +34,12 @@ def main() -> None:
         if options.quick:
             few = ("D4", "partial group", "EquiNAS_D")
             config = ComparisonTask(data=data, methods=few, seeds=1, epochs=0.5)
-            folder = runs.open_run(config, f"methods-{data}-quick")
+            folder = run_folder.open_run(config, f"methods-{data}-quick")
         else:
             name = f"methods-{data}"
-            resume = (runs.ROOT / name / runs.CONFIG).exists()
+            resume = (run_folder.ROOT / name / files.CONFIG).exists()
             config = ComparisonTask(data=data, name=name, resume=resume)
-            folder = runs.open_run(config, name)
+            folder = run_folder.open_run(config, name)
         found = config.run(folder, console)
         comparison = summarize(found, config.reference_name)
         print_table(console, data, comparison)

@@ -27,10 +27,11 @@ from rich.console import Console
 from benchmarks.known_truth import preference
 from benchmarks.report import arguments, finish
 from eqjax.groups import standard_group
-from experiments.folders import files, runs
-from experiments.folders.collect import ROWS, collect
 from experiments.reports.statistics import by_experiment, summarize
-from experiments.reports.summary import print_table
+from experiments.reports.tables import print_table
+from experiments.runs import files, run_folder
+from experiments.runs.collect import collect
+from experiments.runs.files import ROWS
 from experiments.tasks.presets import presets
 
 RIVALS = (
@@ -54,7 +55,7 @@ AUGMENTED = ("mnist", "mnist-D1", "mnist-C4", "mnist-D4")
 
 def run(name: str, chosen: Sequence[str], seeds: int, console: Console):
     """Return the rows of some presets, from a run of this name."""
-    folder = runs.named_folder(name)
+    folder = run_folder.named_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     known = presets()
     wanted = [known[preset].method_run(s) for s in range(seeds) for preset in chosen]

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 
 from experiments import shell
-from experiments.folders import files
 from experiments.reports.statistics import summarize
-from experiments.reports.summary import print_table
+from experiments.reports.tables import print_table
+from experiments.runs import files
 from experiments.tasks.comparison import ComparisonTask
 
 

@@ -12,8 +12,8 @@ import tyro
 
 from experiments import shell
 from experiments.engine.hosts import Hosts
-from experiments.folders import runs
-from experiments.reports.tables import print_front, print_readings, say_what_is_exact
+from experiments.reports.printing import print_front, print_readings, say_what_is_exact
+from experiments.runs import run_folder
 from experiments.tasks.evolve import EvolutionTask, evolve, retrain
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
                     options.task, "evolve", hosts.replicate
                 )
             dataset = task.load()
-            held.enter_context(runs.alone(folder))
+            held.enter_context(run_folder.alone(folder))
         console.quiet = hosts.process > 0
         console.print(f"writing to {folder}")
         model = task.model(task.first_architecture)

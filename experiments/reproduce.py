@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import shell
-from experiments.folders import runs
-from experiments.folders.collect import ROWS, collect
 from experiments.reports.statistics import by_experiment, summarize
-from experiments.reports.summary import print_table
+from experiments.reports.tables import print_table
+from experiments.runs import files, run_folder
+from experiments.runs.collect import collect
+from experiments.runs.files import ROWS
 from experiments.tasks.presets import Preset, presets
 
 # Multiplications of convolutions per second on two cores (AMD EPYC), as measured: of
@@ -103,10 +104,11 @@ def main(arguments: list[str] | None = None) -> None:
         if settings.show:
             print_list(console, chosen)
             return
-        for preset in chosen:
-            preset.task.check()  # errors leave no folder behind
-        folder = runs.named_folder(settings.name)
-        if (folder / runs.CONFIG).exists():
+        with shell.interruptible(console, "the same command"):
+            for preset in chosen:
+                preset.task.check()  # errors leave no folder behind
+        folder = run_folder.named_folder(settings.name)
+        if (folder / files.CONFIG).exists():
             raise ValueError(
                 f"{folder} is the run of another command; choose another --name"
             )

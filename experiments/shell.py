@@ -16,15 +16,15 @@ from typing import Any, Protocol, TypeVar
 import tyro
 from rich.console import Console
 
-from experiments.folders import runs
-from experiments.reports.tables import print_readings, say_what_is_exact
+from experiments.reports.printing import print_readings, say_what_is_exact
+from experiments.runs import run_folder
 from experiments.tasks.task import SingleTask
 
 WIDTH = 160  # of what is printed into a file
-Settings = TypeVar("Settings")
+AnySettings = TypeVar("AnySettings")
 
 
-class FolderSettings(runs.Settings, Protocol):
+class FolderSettings(run_folder.Settings, Protocol):
     """The settings of a command that has a run folder."""
 
     @property
@@ -37,7 +37,7 @@ class FolderSettings(runs.Settings, Protocol):
         ...
 
 
-Folder = TypeVar("Folder", bound=FolderSettings)
+AnyFolderSettings = TypeVar("AnyFolderSettings", bound=FolderSettings)
 
 
 def console() -> Console:
@@ -66,17 +66,17 @@ def interruptible(console: Console, resume: str) -> Iterator[None]:
 
 
 def parse(
-    kind: type[Settings], description: str | None, arguments: list[str] | None
-) -> Settings:
+    kind: type[AnySettings], description: str | None, arguments: list[str] | None
+) -> AnySettings:
     """Read settings from the command line."""
     return tyro.cli(kind, args=arguments, description=description)
 
 
 def open_folder(
-    settings: Folder,
+    settings: AnyFolderSettings,
     command: str,
     replicate: Callable[[Callable[[], Path]], Path] = lambda open_one: open_one(),
-) -> tuple[Folder, Path]:
+) -> tuple[AnyFolderSettings, Path]:
     """Return the settings and the folder of a new run, or of the one to continue.
 
     Args:
@@ -86,12 +86,13 @@ def open_folder(
 
     Raises:
       ValueError: they cannot run, or do not belong to the folder.
+      OSError: files of the data are missing.
     """
     if not settings.resume:
         settings.check()  # errors leave no folder behind
     default = f"{command}-{settings.label}"
-    folder = replicate(functools.partial(runs.open_run, settings, default))
-    return runs.saved_task(folder, type(settings)), folder
+    folder = replicate(functools.partial(run_folder.open_run, settings, default))
+    return run_folder.saved_task(folder, type(settings)), folder
 
 
 def train(
@@ -107,7 +108,7 @@ def train(
             task, folder = open_folder(parse(kind, description, arguments), command)
             dataset = task.load()
             model = task.prepare(dataset).trial.model
-            held.enter_context(runs.alone(folder))
+            held.enter_context(run_folder.alone(folder))
         out.print(f"writing to {folder}")
         say_what_is_exact(out, model, dataset.image_shape[:2])
         with interruptible(out, f"--name {folder.name} --resume"):

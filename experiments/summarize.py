@@ -12,8 +12,8 @@ from typing import Any
 import tyro
 
 from experiments import shell
-from experiments.folders.collect import read
-from experiments.reports.summary import write
+from experiments.reports.tables import write
+from experiments.runs.files import read_lines
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
     try:
-        rows = read(file)
+        rows = read_lines(file)
         whole = all(row.keys() >= {"experiment", "method", "reading"} for row in rows)
     except (ValueError, AttributeError):
         rows, whole = [], False

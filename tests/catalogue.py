@@ -1,8 +1,8 @@
 """Every layer and every constraint, each in a small setting, by name.
 
-A new layer is one line here and must obey every law that says so below: those of
-layers (tests/layers), of the morphism, of encoded architectures, of initialization, and
-under the constraints. A new constraint in the registry is here by itself.
+A new layer is one line here, and must obey the laws of layers (tests/layers), of the
+morphism, and of encoded architectures. A new constraint in `eqjax.constraints` is here
+by itself, and must obey those of tests/constraints.
 """
 
 import dataclasses
@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import eqjax as eq
-from eqjax import training
-from eqjax.constraints import REGISTRY
+from eqjax import constraints, training
 from eqjax.population import encoding
 
 RANDOM = nn.initializers.normal(1.0)
@@ -247,8 +246,16 @@ CONSTRAINED = {
     )
 }
 CANDIDATES = (D4, D4.subgroup("C4"), D4.subgroup("C1"))
-CONSTRAINTS = {"mixed": eq.Mixture(CANDIDATES)}
-for word, kind in REGISTRY.items():
-    CONSTRAINTS[word] = kind()
-    if kind.compared_with:
-        CONSTRAINTS[f"{word} as compared"] = kind(**kind.compared_with)
+
+
+def constraint_cases():
+    """Every registered constraint as it is by default, and as comparisons have it."""
+    found = {"mixed": eq.Mixture(CANDIDATES)}
+    for word, kind in constraints.CONSTRAINTS.items():
+        found[word] = kind()
+        if kind.compared_with:
+            found[f"{word} as compared"] = kind(**kind.compared_with)
+    return found
+
+
+CONSTRAINT_CASES = constraint_cases()

@@ -1,8 +1,8 @@
 """Double precision for laws, and runtime checks of all jaxtyping annotations.
 
-Nearly all of the tests' time is compiling, so LLVM does not optimize here: half of the
-time. Commands and programs in processes of their own are compiled as users have them,
-and share what they have compiled.
+Nearly all of the tests' time is compiling, so LLVM does not optimize here, and XLA
+emits fusions in the older way: less than half of the time. Commands in processes of
+their own are compiled as users have them, and share what they have compiled.
 """
 
 import ctypes
@@ -17,7 +17,10 @@ import jax
 import jaxtyping
 import pytest
 
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 4)  # for meshes; all else uses the first
 jaxtyping.install_import_hook(
@@ -27,6 +30,12 @@ jaxtyping.install_import_hook(
 # The same examples everywhere, and no clock: the machines that run this are shared.
 hypothesis.settings.register_profile("eqjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("eqjax")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that no worker is left with one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @functools.cache
@@ -53,7 +62,7 @@ def environment(tmp_path_factory, worker_id):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Run in an empty directory, on a part of the digits turned by right angles."""
+    """Run in an empty directory, on a part of the digits rotated by right angles."""
     from experiments.data import catalogue
     from experiments.data.splits import Split
 
@@ -81,17 +90,22 @@ def programs_are_bounded():
         forget_programs()
 
 
-ENOUGH = 2**30
+ENOUGH = 2**30  # bytes
 left_after_forgetting = {"bytes": 0}
 
 
 def resident_bytes():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    """Memory of this process, where the system tells; the bound is for Linux."""
+    file = Path("/proc/self/statm")
+    if not file.exists():
+        return 0
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def forget_programs():
     jax.clear_caches()
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)  # what is free goes back to the system
     left_after_forgetting["bytes"] = resident_bytes()

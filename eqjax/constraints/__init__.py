@@ -8,8 +8,9 @@ from eqjax.constraints.residual import ResidualPathway
 from eqjax.constraints.soft import SoftProjection
 
 # Those that commands and comparisons know, by the word for them on a command line.
-# Options, the name in comparisons, laws and the public name follow from the class.
-REGISTRY: dict[str, type[Constraint]] = {
+# Their options, their names in comparisons and the laws that they are tested on follow
+# from the class.
+CONSTRAINTS: dict[str, type[Constraint]] = {
     "residual": ResidualPathway,
     "relaxed": RelaxedWeights,
     "partial": PartialGroup,

@@ -6,7 +6,7 @@ summed before the one convolution. Every kernel is drawn with the fan-in of the 
 kernel, so that at equal logits every candidate adds the same output variance.
 
 Logits live in the collection `mixture`, apart from the weights, so that a search can
-train them by an optimizer of their own (`eqjax.differentiable`).
+train them by an optimizer of their own (`eqjax.search`).
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ class Mixture(Constraint):
                     f"{group!r}; its subgroups are {known}"
                 )
         if self.skip:
-            layer.check_identity()
+            try:
+                layer.check_identity()
+            except ValueError as error:
+                raise ValueError(f"a skip adds the identity: {error}") from None
 
     def extras(self, parts: Parts) -> dict[str, Extra]:
         """Return the logits, and the norms that kernels are held at."""

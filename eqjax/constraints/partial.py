@@ -23,7 +23,7 @@ class PartialGroup(Constraint):
     gets: K(y, h, g) = n p(g) K_tied(y, h, g) with n elements. Uniform at the start, and
     then equivariant; an element of probability zero is left out. The group is finite,
     so the expectation over p is summed, where the authors draw samples of it. A norm
-    per fiber element behind it, as in the preset `paper`, takes the weights out again.
+    per fiber element behind it, as in the network `paper`, takes the weights out again.
     """
 
     per_output_element: ClassVar[bool] = True

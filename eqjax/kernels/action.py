@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from eqjax.fields.fiber import Fiber
-from eqjax.groups.axes import check_preserved
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import element_actions
 
@@ -42,7 +41,8 @@ def transform_kernel(
       An array of the shape of K.
 
     Raises:
-      ValueError: u does not belong to the group, or the shape does not fit.
+      ValueError: u does not belong to the group, the shape does not fit, the group does
+        not map the taps to themselves, or a fiber belongs to another ambient group.
 
     >>> import jax.numpy as jnp
     >>> from eqjax.fields import regular, trivial
@@ -63,7 +63,6 @@ def transform_kernel(
             f"expected a full kernel (*taps, {fiber_in.size}, {fiber_out.size}, c_in, "
             f"c_out), got shape {full.shape}"
         )
-    check_preserved(group, taps, "kernel_size")
     position = group.elements.index(u)
     source = _sources(group, tuple(taps), fiber_in, fiber_out)[position]
     return full.reshape(-1, *full.shape[-2:])[source].reshape(full.shape)

@@ -114,7 +114,12 @@ def element_actions(
 
     Entries are flat positions in a table of shape (*kernel_size, fiber_in.size,
     fiber_out.size).
+
+    Raises:
+      ValueError: as `kernel_table`.
     """
+    _check_fibers(group, fiber_in, fiber_out)
+    check_preserved(group, kernel_size, "kernel_size")
     return np.stack(
         list(_moved(_kernel_actions(group, kernel_size, fiber_in, fiber_out)))
     )

@@ -73,7 +73,7 @@ class TiedModule(nn.Module, kw_only=True):
 
     def check_identity(self) -> None:
         """Raise ValueError unless some full arrays make the layer the identity."""
-        raise ValueError(f"{type(self).__name__} cannot be the identity; use no skip")
+        raise ValueError(f"{type(self).__name__} cannot be the identity")
 
     @property
     def part_ties(self) -> dict[str, dict[str, Tie]]:
@@ -130,7 +130,9 @@ class TiedModule(nn.Module, kw_only=True):
             )
         return self.constraint.combine(parts, extras, self.tables)
 
-    def read(self, variables: Mapping[tuple[str, str], jax.Array]):
+    def read(
+        self, variables: Mapping[tuple[str, str], jax.Array]
+    ) -> dict[str, jax.Array]:
         """Return the full arrays by name, given variables by collection and name."""
         parts = {
             name: {

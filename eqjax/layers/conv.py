@@ -108,13 +108,13 @@ class GroupConv(TiedModule):
         return ties
 
     def check_identity(self) -> None:
-        """Raise unless the grid is kept and every channel can reach every other."""
+        """Raise ValueError unless the grid is kept and channels are not split."""
         strides = per_axis(self.strides, self.group.dimension, "strides")
         keeps = self.padding in ("SAME", "CIRCULAR") and set(strides) == {1}
         if not keeps or self.feature_group_count != 1:
             raise ValueError(
-                "a skip needs strides of 1, padding SAME or CIRCULAR and one feature "
-                f"group, got strides {strides}, padding {self.padding!r} and "
+                "the identity needs strides of 1, padding SAME or CIRCULAR and one "
+                f"feature group, got strides {strides}, padding {self.padding!r} and "
                 f"{self.feature_group_count} feature groups"
             )
 

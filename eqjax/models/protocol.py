@@ -9,13 +9,21 @@ model; yours is one where it has these members:
         architecture: eq.Architecture
         constraint: eq.Constraint = eq.Tied()
 
-        @property
-        def layer_names(self): return ("stem", "body", "head")
+        layer_names = ("stem", "head")
+
+        @nn.compact
+        def __call__(self, x, *, train=False):
+            stem, head = self.architecture.groups
+            x = nn.relu(eq.LiftingConv(8, 3, group=stem, name="stem")(x))
+            return eq.InvariantHead(10, group=head, name="head")(x)
 
         def with_groups(self, groups):
             chosen = tuple(groups[(name,)] for name in self.layer_names)
             plain = {"architecture": eq.Architecture(chosen), "constraint": eq.Tied()}
             return self.clone(**plain)
+
+        def symmetry(self, space):
+            return self.architecture.groups[0].meet(*self.architecture.groups)
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""How a quantity that belongs to a tied parameter moves from one tie to another."""
+"""How a quantity that belongs to a tied parameter moves from one tie to another.
+
+A weight is a function of a tie: (num_orbits,) numbers, what one unit of the quantity is
+worth per entry of the full array K.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,16 @@ def unit_step_weight(tie: Tie) -> np.ndarray | jax.Array:
 
 
 def carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
-    """Carry a quantity of which one unit is worth weight(tie) per entry of K."""
+    """Carry a quantity of which one unit is worth weight(tie) per entry of K.
+
+    Args:
+      leaf: (*stacked, num_orbits of the source, *rest).
+      move: from one tie to another, under stacked leading axes.
+      weight: of the quantity.
+
+    Returns:
+      (*stacked, num_orbits of the target, *rest).
+    """
 
     def per_orbit(tie: Tie, like: jax.Array) -> jax.Array:
         values = weight(tie).reshape(-1, *[1] * (like.ndim - 1))

@@ -13,7 +13,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from eqjax.constraints.base import Tied
-from eqjax.constraints.mixture import MIXTURE, Mixture
+from eqjax.constraints.collections import MIXTURE
+from eqjax.constraints.mixture import Mixture
 from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, show, tied_model

@@ -42,7 +42,7 @@ class Strategy:
             if self.mesh.axis_names != (MEMBERS, DATA):
                 raise ValueError(
                     f"a mesh needs the axes {(MEMBERS, DATA)}, got "
-                    f"{self.mesh.axis_names}; eqjax.devices.device_mesh makes one"
+                    f"{self.mesh.axis_names}; eq.device_mesh makes one"
                 )
             devices = self.mesh.shape[MEMBERS]
             width = -(-self.width // devices) * devices

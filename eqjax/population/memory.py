@@ -13,7 +13,13 @@ import optax
 from jax.experimental import multihost_utils
 
 from eqjax.population.devices import Strategy, device_mesh
-from eqjax.population.stack import Population, lower_evaluation, lower_training
+from eqjax.population.stack import (
+    CLASS_NUMBER,
+    Population,
+    lower_evaluation,
+    lower_training,
+)
+from eqjax.training.losses import LossFn, cross_entropy
 
 _STEPS_PER_CALL = 8  # by default: a call then costs little beside its steps
 
@@ -27,6 +33,8 @@ def choose_strategy(
     devices: Sequence[jax.Device] | None = None,
     data: int = 1,
     memory: int | None = None,
+    loss_fn: LossFn = cross_entropy,
+    target: jax.ShapeDtypeStruct = CLASS_NUMBER,
 ) -> Strategy:
     """Return a strategy that suits platform and memory.
 
@@ -44,6 +52,8 @@ def choose_strategy(
       data: devices that share every batch.
       memory: bytes per device to stay below; of an accelerator, nine tenths of what it
         has if None; on CPUs, a number makes stacks as wide as it allows.
+      loss_fn: as in `Population`.
+      target: shape and dtype of the target of one sample; a class number by default.
 
     Raises:
       ValueError: not even one member fits.
@@ -53,15 +63,19 @@ def choose_strategy(
     mine = [d for d in devices or jax.devices() if d.process_index == here]
     on_cpu = mine[0].platform == "cpu"
     narrow = Strategy(steps_per_call=_STEPS_PER_CALL, mesh=mesh)
+
+    def population(strategy: Strategy) -> Population:
+        return Population(model, optimizer, inputs, strategy, loss_fn)
+
     if on_cpu:
-        program = lower_training(Population(model, optimizer, inputs, narrow))
+        program = lower_training(population(narrow), target)
         if "stablehlo.convolution" in program.as_text():
             narrow = Strategy(mesh=mesh)
     if memory is None:
         if on_cpu:
             return narrow
         memory = _usable_memory(mine)
-    need = bytes_per_device(Population(model, optimizer, inputs, narrow))
+    need = bytes_per_device(population(narrow), target)
     if need > memory:
         raise ValueError(
             f"one member's training step needs {need} bytes per device, and {memory} "
@@ -70,7 +84,7 @@ def choose_strategy(
     wide = -(-min(members, memory // need * narrow.width) // narrow.width)
     while wide > 1:
         strategy = dataclasses.replace(narrow, width=wide * narrow.width)
-        if bytes_per_device(Population(model, optimizer, inputs, strategy)) <= memory:
+        if bytes_per_device(population(strategy), target) <= memory:
             return strategy
         wide //= 2
     return narrow
@@ -85,9 +99,11 @@ def _usable_memory(devices: Sequence[jax.Device]) -> int:
     return int(0.9 * np.min(multihost_utils.process_allgather(smallest)))
 
 
-def bytes_per_device(population: Population) -> int:
+def bytes_per_device(
+    population: Population, target: jax.ShapeDtypeStruct = CLASS_NUMBER
+) -> int:
     """Return what training and evaluation take at most, arguments and results in."""
-    programs = lower_training(population), lower_evaluation(population)
+    programs = lower_training(population, target), lower_evaluation(population, target)
     sizes: list[Any] = [p.compile().memory_analysis() for p in programs]
     return max(
         s.argument_size_in_bytes

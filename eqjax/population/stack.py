@@ -30,13 +30,14 @@ from jax import lax
 from eqjax import training
 from eqjax.population import encoding
 from eqjax.population.devices import DATA, MEMBERS, Strategy, fetch, over_members, place
-from eqjax.training.evaluation import parts
+from eqjax.training.evaluation import batch_slices
 from eqjax.training.loop import run_steps
 from eqjax.training.losses import LossFn, Metrics, cross_entropy, measure
 from eqjax.training.state import TrainState
 
 _check_encodable = functools.lru_cache(maxsize=64)(encoding.check_encodable)
 Batch = tuple[np.ndarray, np.ndarray]
+CLASS_NUMBER = jax.ShapeDtypeStruct((), jnp.int32)  # the target of a sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +158,7 @@ class Population:
         stack, calls = run_steps(call, stack, self._calls(batches))
         steps = sum(count for _, count in calls)
         fetched = [fetch(sums) for sums, _ in calls]
-        return stack, jax.tree.map(lambda *parts: sum(parts) / steps, *fetched)
+        return stack, jax.tree.map(lambda *values: sum(values) / steps, *fetched)
 
     def evaluate(
         self,
@@ -177,7 +178,7 @@ class Population:
         batch_size = batch_size or self._evaluation_batch
         batch_size = -(-batch_size // self._data_devices) * self._data_devices
         sums = []
-        for part in parts(x, y, batch_size):
+        for part in batch_slices(x, y, batch_size):
             missing = batch_size - len(y[part])
             filled = (
                 np.pad(a, [(0, missing), *[(0, 0)] * (a.ndim - 1)])
@@ -315,28 +316,37 @@ def _abstract_stack(population: Population) -> TrainState:
     return jax.eval_shape(init, keys, orbits)
 
 
-def lower_training(population: Population) -> jax.stages.Lowered:
-    """Return the program of `Population.train`, lowered for compilation."""
+def lower_training(
+    population: Population, target: jax.ShapeDtypeStruct = CLASS_NUMBER
+) -> jax.stages.Lowered:
+    """Return the program of `Population.train`, lowered for compilation.
+
+    Args:
+      population: whose program.
+      target: shape and dtype of the target of one sample; a class number by default.
+    """
     stack = _abstract_stack(population)
     steps = population.strategy.steps_per_call
     xs, ys = (
         jax.ShapeDtypeStruct((steps, *shape), dtype)
         for shape, dtype in (
             (population.inputs.shape, population.inputs.dtype),
-            (population.inputs.shape[:1], jnp.int32),
+            ((population.inputs.shape[0], *target.shape), target.dtype),
         )
     )
     return _train.lower(stack, xs, ys, steps, None, population=population)
 
 
-def lower_evaluation(population: Population) -> jax.stages.Lowered:
-    """Return the program of `Population.evaluate`, lowered for compilation."""
+def lower_evaluation(
+    population: Population, target: jax.ShapeDtypeStruct = CLASS_NUMBER
+) -> jax.stages.Lowered:
+    """Return the program of `Population.evaluate`, lowered; arguments as before."""
     batch, inputs = population._evaluation_batch, population.inputs
     x, y, weight = (
         jax.ShapeDtypeStruct((batch, *shape), dtype)
         for shape, dtype in (
             (inputs.shape[1:], inputs.dtype),
-            ((), jnp.int32),
+            (target.shape, target.dtype),
             ((), jnp.float32),
         )
     )

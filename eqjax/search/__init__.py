@@ -19,7 +19,7 @@ from eqjax.search.selection import (
     pareto_front as pareto_front,
 )
 
-# The searches that `experiments.evolve --search` knows; each trains what it proposes.
+# The searches that `experiments.evolve --search` and comparisons know.
 SEARCHES: dict[str, type[Evolution]] = {
     "EquiNAS_E": Evolution,
 }

@@ -148,7 +148,19 @@ class SearchLoop:
 def row(
     proposal: Proposal, member: TrainState, fitted: Metrics, measured: Metrics
 ) -> dict:
-    """Return what the metrics of a search say of a trained child."""
+    """Return what the metrics of a search say of a trained child.
+
+    Args:
+      proposal: its groups and its parent.
+      member: its state.
+      fitted: mean metrics of its training batches, before each step.
+      measured: its metrics on the validation samples.
+
+    Returns:
+      Names of its groups, number of its parent and of its parameters, and losses (in
+      nats for cross-entropy) and errors (in [0, 1]); a validation error of NaN where a
+      loss is not finite.
+    """
     healthy = np.isfinite(fitted.loss) and np.isfinite(measured.loss)
     return {
         "groups": list(proposal.architecture.names),

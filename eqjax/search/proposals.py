@@ -38,6 +38,10 @@ def relax_from_output(
     The last layer goes to each of its maximal smaller candidates, and a layer that has
     a larger group than its successor takes the successor's. Groups never grow with
     depth, so relaxation enters from the output side (Maile et al. 2023).
+
+    Args:
+      architecture: of the parent.
+      candidates: groups that layers may have; all subgroups if None.
     """
     groups = architecture.groups
     last = len(groups) - 1
@@ -55,6 +59,10 @@ def neighbors(
     """Return a copy, and all monotone architectures one step of one layer away.
 
     A step goes to a maximal smaller candidate or to a minimal larger one.
+
+    Args:
+      architecture: of the parent.
+      candidates: groups that layers may have; all subgroups if None.
     """
     ambient = architecture.ambient
     allowed = ambient.subgroups if candidates is None else tuple(candidates)

@@ -14,11 +14,17 @@ import numpy as np
 
 from eqjax.training.losses import LossFn, Metrics, cross_entropy, measure
 
-_POINTS = 500 * 28 * 28  # of the inputs of a batch, so that large images fit too
+_SAMPLES = 500  # of a batch, fewer where they have more points than these
+_GRID_POINTS = 28 * 28
 
 
-def parts(x: Any, y: Any, batch_size: int) -> Iterator[slice]:
+def batch_slices(x: Any, y: Any, batch_size: int) -> Iterator[slice]:
     """Yield the positions of the samples of every batch; the last may be smaller.
+
+    Args:
+      x: (samples, ...), anything with a length.
+      y: (samples, ...), the same.
+      batch_size: samples per batch.
 
     Raises:
       ValueError: there are no samples, or not as many targets.
@@ -30,9 +36,12 @@ def parts(x: Any, y: Any, batch_size: int) -> Iterator[slice]:
 
 
 def over_samples(sums: list[Metrics], samples: int) -> Metrics:
-    """Return the mean over samples of sums over batches.
+    """Return the mean over samples.
 
-    Sums of errors are whole numbers, so that equal errors stay equal numbers.
+    Args:
+      sums: over the samples of every batch, a number each; sums of errors are whole
+        numbers, so that equal errors stay equal numbers.
+      samples: of all batches.
     """
     return jax.tree.map(lambda *values: jnp.stack(values).sum() / samples, *sums)
 
@@ -61,15 +70,16 @@ def evaluate(
       x: array (samples, ...), or anything of that length whose slices are arrays.
       y: targets, such as class numbers (samples,).
       model: called as model(x).
-      batch_size: samples at once; by default as many as take the memory of 500 images
-        of 28 x 28.
+      batch_size: samples at once; by default 500, or as many as have the points of 500
+        images of 28 x 28, if that is less.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`.
     """
     if batch_size is None:
-        batch_size = max(1, _POINTS // max(1, math.prod(np.shape(x[:1])[1:-1])))
+        points = max(_GRID_POINTS, math.prod(np.shape(x[:1])[1:-1]))
+        batch_size = max(1, _SAMPLES * _GRID_POINTS // points)
     settings = {"model": model, "loss_fn": loss_fn}
     sums = [
         _sum_over_batch(variables, x[part], y[part], **settings)
-        for part in parts(x, y, batch_size)
+        for part in batch_slices(x, y, batch_size)
     ]
     return over_samples(sums, len(y))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import chex
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
@@ -89,8 +90,15 @@ def run_steps(
 
 
 def mean_metrics(history: list[Metrics]) -> Metrics:
-    """Return the mean over steps, numpy numbers."""
-    return jax.tree.map(lambda *values: np.mean(jax.device_get(values)), *history)
+    """Return the mean over steps.
+
+    Args:
+      history: the metrics of every step, of equal shapes.
+
+    Returns:
+      Metrics of the same shapes.
+    """
+    return jax.tree.map(lambda *values: jnp.stack(values).mean(), *history)
 
 
 @partial(jax.jit, static_argnames=("model", "optimizer", "loss_fn"))

@@ -44,11 +44,17 @@ class Augmented:
       source: the other one.
       group: of the elements, acting on the plane.
       seed: of the elements.
+      elements: which they are, where the group's name does not tell: outside of D4.
     """
 
     source: Source
     group: eq.Group
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Say which elements they are, as a part of what the data are described by."""
+        if self.group.ambient != eq.dihedral(4):
+            object.__setattr__(self, "elements", self.group.matrices.tolist())
 
     def checksum(self) -> str:
         """Return the checksum of the other source."""
@@ -94,11 +100,11 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
       FileNotFoundError: a file is missing.
     """
     augmented = group is not None and group.order > 1
-    if name in digits.TASKS:
+    if name in digits.VARIANTS:
         if augmented or size is not None:
             raise ValueError(
                 "--data-group and --image-size do nothing with the embedded digits, "
-                f"{', '.join(digits.TASKS)}; --data mnist takes a group"
+                f"{', '.join(digits.VARIANTS)}; --data mnist takes a group"
             )
         return digits.load(name)
     root = Path(os.environ.get(ROOT_VARIABLE, "data"))
@@ -122,10 +128,10 @@ def find(name: str, root: Path, size: int | None = None) -> Source:
     if name in DATASETS:
         return _module(DATASETS[name]).source(name, root / name, size)
     if path.is_dir():
-        return _module("folders").source(name, path, size)
+        return _module("image_folders").source(name, path, size)
     if path.suffix == ".npz":
         return _module("archives").source(name, path, size)
-    known = (*digits.TASKS, *DATASETS)
+    known = (*digits.VARIANTS, *DATASETS)
     near = difflib.get_close_matches(name, known, 1, 0)[0]
     raise ValueError(
         f"there is no --data {name!r}, nearest: {near!r}; known are "

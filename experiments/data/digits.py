@@ -1,4 +1,4 @@
-"""12,000 embedded MNIST digits as four tasks of known symmetry."""
+"""12,000 embedded MNIST digits in four variants of known symmetry."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from scipy import ndimage
 
 from experiments.data.splits import Dataset, Split
 
-TASKS = ("upright", "flipped", "quarter", "rotated")
+VARIANTS = ("upright", "flipped", "quarter", "rotated")
 FILE = Path(__file__).with_name("digits.npz")
 SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"
 TRAIN, VALIDATION, TEST = 8_000, 2_000, 2_000
 
 
-def load(task: str, *, seed: int = 0) -> Dataset:
-    """Return one of the tasks.
+def load(variant: str, *, seed: int = 0) -> Dataset:
+    """Return one of the variants.
 
     Args:
-      task: "upright" as they are, "flipped" upside down at random (reflected along axis
-        0, the group D1:i), "quarter" rotated by random right angles (exactly, C4),
+      variant: "upright" as they are, "flipped" upside down at random (reflected along
+        axis 0, the group D1:i), "quarter" rotated by random right angles (exactly, C4),
         "rotated" by any angle about the centre (bilinear, zeros outside).
       seed: of the flips and rotations.
 
@@ -33,16 +33,17 @@ def load(task: str, *, seed: int = 0) -> Dataset:
       others from its training set.
 
     Raises:
-      ValueError: no such task, or the data file is damaged.
+      ValueError: no such variant, or the data file is damaged.
       FileNotFoundError: the data file is missing.
     """
-    if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, n=1, cutoff=0)[0]
+    if variant not in VARIANTS:
+        near = difflib.get_close_matches(variant, VARIANTS, n=1, cutoff=0)[0]
         raise ValueError(
-            f"task must be one of {', '.join(TASKS)}, got {task!r}; nearest: {near!r}"
+            f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}; nearest: "
+            f"{near!r}"
         )
     images, labels = _read()
-    moved = _move(images.astype(np.float32) / 255, task, np.random.default_rng(seed))
+    moved = _move(images.astype(np.float32) / 255, variant, np.random.default_rng(seed))
     mean, deviation = moved[:TRAIN].mean(), moved[:TRAIN].std()
     normalized = ((moved - mean) / deviation)[..., None]
 
@@ -54,7 +55,7 @@ def load(task: str, *, seed: int = 0) -> Dataset:
         split(0, TRAIN),
         split(TRAIN, TRAIN + VALIDATION),
         split(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST),
-        source=f"embedded digits, {task}, seed {seed}",
+        source=f"embedded digits, {variant}, seed {seed}",
     )
 
 
@@ -74,13 +75,13 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{FILE} is not an archive of images and labels") from error
 
 
-def _move(images: np.ndarray, task: str, rng: np.random.Generator) -> np.ndarray:
-    if task == "upright":
+def _move(images: np.ndarray, variant: str, rng: np.random.Generator) -> np.ndarray:
+    if variant == "upright":
         return images
-    if task == "flipped":
+    if variant == "flipped":
         chosen = rng.integers(2, size=len(images)).astype(bool)
         return np.where(chosen[:, None, None], images[:, ::-1], images)
-    if task == "quarter":
+    if variant == "quarter":
         rotations = rng.integers(4, size=len(images))
         return np.stack(
             [np.rot90(x, k) for x, k in zip(images, rotations, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 
 import eqjax as eq
 from experiments.data.splits import Dataset
-from experiments.engine.records import CHECKPOINT, record_all, resume_records
+from experiments.engine.records import record_all, resume_records
 from experiments.engine.trial import (
     TrainingState,
     Trial,
@@ -27,14 +28,14 @@ from experiments.engine.trial import (
     unpack,
     weights_of,
 )
-from experiments.folders import files
 from experiments.reports import pictures
-from experiments.reports.tables import progress
+from experiments.reports.printing import progress
+from experiments.runs import files
 
-POINTS = 25  # of the mixtures' trajectory in the report
+REPORTED_POINTS = 25  # of the mixtures' trajectory in the report
 
 
-class Schedule(Protocol):
+class TrainingSettings(Protocol):
     """What an experiment asks of the task that it belongs to."""
 
     @property
@@ -65,7 +66,7 @@ class Experiment:
       name: of its folder, where it follows another.
     """
 
-    task: Schedule
+    task: TrainingSettings
     trial: Trial
     steps: int
     read: Callable[[Any, Dataset], list[dict[str, Any]]]
@@ -75,7 +76,7 @@ class Experiment:
 
 
 def retraining(
-    task: Schedule,
+    task: TrainingSettings,
     model: eq.EquivariantCNN,
     optimizer: optax.GradientTransformation,
     steps: int,
@@ -98,7 +99,7 @@ def run(
       again: the test images are looked at once.
     """
     folder.mkdir(exist_ok=True)
-    result = folder / "result.json"
+    result = folder / files.RESULT
     state, records = _train(experiment, dataset, folder, console)
     if not result.exists():
         variables = weights_of(state).variables
@@ -126,24 +127,23 @@ def _train(
     task, trial, steps = experiment.task, experiment.trial, experiment.steps
     inputs = task.inputs(dataset)
     lengths = piece_lengths(steps, task.steps(1, dataset))
-    saved = folder / CHECKPOINT
+    saved = folder / files.CHECKPOINT
     done, untrained = 0, lambda: trial.init(task.seed, inputs)
     if saved.exists():
         done, state = unpack(saved.read_bytes(), jax.eval_shape(untrained))
     else:
         state = (experiment.begin or untrained)()
     records = resume_records(folder, done)
-    latest = {"state": state}
+    count = itertools.count(done + 1)
 
     with progress(console, "steps") as shown:
         bar = shown.add_task("training", total=steps)
         shown.update(bar, completed=sum(lengths[:done]))
 
-        def save(path: Path, state: TrainingState) -> None:
-            files.write_atomically(path, pack(len(records) + 1, state))
+        def save(state: TrainingState) -> None:
+            files.write_atomically(saved, pack(next(count), state))
 
-        def report(state: TrainingState, record: dict[str, Any], seconds: float):
-            latest["state"] = state
+        def report(_: TrainingState, record: dict[str, Any], seconds: float) -> None:
             records.append(record)
             shown.update(bar, completed=record["step"])
             console.print(
@@ -153,10 +153,10 @@ def _train(
             )
 
         produced = fit(trial, dataset, inputs, task.seed, lengths, state, done)
-        record_all(produced, folder, key="step", save=save, report=report)
-    return latest["state"], records
+        last = record_all(state, produced, folder, key="step", save=save, report=report)
+    return last, records
 
 
 def _spread(count: int) -> list[int]:
-    """Return at most POINTS numbers below a count, the first and last among them."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, POINTS)})
+    """Return some numbers below a count, the first and the last among them."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, REPORTED_POINTS)})

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.folders import files
+from experiments.runs import files
+from experiments.runs.files import METRICS, TIMING
 
 State = TypeVar("State")
-METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
-CHECKPOINT = "checkpoint.msgpack"
 
 
 def resume_records(folder: Path, done: int) -> list[dict[str, Any]]:
@@ -21,32 +20,39 @@ def resume_records(folder: Path, done: int) -> list[dict[str, Any]]:
       folder: of the run.
       done: pieces of work behind the checkpoint; what was written later is cut off.
     """
-    files.read_lines(folder / TIMING, before=done)
-    return files.read_lines(folder / METRICS, before=done)
+    files.keep_lines(folder / TIMING, done)
+    return files.keep_lines(folder / METRICS, done)
 
 
 def record_all(
+    start: State,
     produced: Iterable[tuple[State, dict[str, Any]]],
     folder: Path,
     *,
     key: str,
-    save: Callable[[Path, State], None],
+    save: Callable[[State], None],
     report: Callable[[State, dict[str, Any], float], None],
-) -> None:
+) -> State:
     """Write down every piece of work as soon as it is done.
 
     Args:
+      start: the state before the first piece.
       produced: yields the state after every piece, and its record for the metrics.
       folder: of the run.
       key: the entry of a record that numbers the pieces.
       save: writes a checkpoint of the state, whole or not at all.
       report: called with the state, the record, and the seconds that it took.
+
+    Returns:
+      The state after the last piece.
     """
-    begin = time.perf_counter()
+    last, begin = start, time.perf_counter()
     for state, record in produced:
         seconds = time.perf_counter() - begin
         begin += seconds
         files.append_line(folder / METRICS, record)
         files.append_line(folder / TIMING, {key: record[key], "seconds": seconds})
-        save(folder / CHECKPOINT, state)
+        save(state)
         report(state, record, seconds)
+        last = state
+    return last

@@ -21,11 +21,11 @@ import eqjax as eq
 from eqjax import training
 from eqjax.constraints.collections import MIXTURE, PARAMS
 from eqjax.search import MixtureSearchState
-from eqjax.training import Metrics, Split, TrainState, batches, mean_metrics, run_steps
+from eqjax.training import Metrics, Split, TrainState, batches, run_steps
 from experiments.data.splits import Dataset
 
 TrainingState = TrainState | MixtureSearchState
-POINTS = 10  # of the mixtures' trajectory per piece
+KEPT_POINTS = 10  # of the mixtures' trajectory per piece
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ def fit(
         path = Trajectory(trial, inputs, begin, steps)
         state, history = run_steps(step, state, drawn, path.follow)
         begin += steps
-        record = _record(trial, dataset, state, begin, mean_metrics(history))
+        record = _record(trial, dataset, state, begin, _mean(history))
         yield state, {**record, "mixtures": path.points}
 
 
@@ -180,6 +180,11 @@ def _record(trial, dataset, state, step, fitted) -> dict[str, Any]:
         "validation_loss": _finite(measured.loss),
         "validation_error": float(measured.error),
     }
+
+
+def _mean(history: Sequence[Metrics]) -> Metrics:
+    """Return the mean over steps, numpy numbers."""
+    return jax.tree.map(lambda *m: np.mean(jax.device_get(m)), *history)
 
 
 @dataclasses.dataclass
@@ -202,7 +207,7 @@ class Trajectory:
 
     def follow(self, i: int, state: TrainingState) -> None:
         """Keep the weights after step i of the piece, if it is one to keep."""
-        if i % max(1, self.steps // POINTS) == 0 or i == self.steps:
+        if i % max(1, self.steps // KEPT_POINTS) == 0 or i == self.steps:
             logits = state.mixture if isinstance(state, MixtureSearchState) else {}
             weights = _weights(self.trial, self.inputs, jax.device_get(logits))
             self.points.append({"step": self.begin + i, "weights": weights})

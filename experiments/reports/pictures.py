@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,9 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 import eqjax as eq
-
-if TYPE_CHECKING:
-    from experiments.reports.statistics import Line
+from experiments.reports.statistics import Line
 
 MARKERS = "os^vD"
 

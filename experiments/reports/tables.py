@@ -1,91 +1,107 @@
-"""What a run prints: progress, a line per generation, tables of networks."""
+"""The lines of an experiment as tables for a terminal, Markdown and LaTeX."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-import eqjax as eq
-from eqjax.search import Checkpoint
+from experiments.reports import pictures
+from experiments.reports.statistics import LEVEL, Comparison, by_experiment, summarize
+
+ENDINGS = (".md", ".tex", ".png")
 
 
-def say_what_is_exact(
-    console: Console, model: eq.EquivariantCNN, space: tuple[int, ...]
-) -> None:
-    """Warn where a network cannot have the symmetry that its groups promise."""
-    groups = model.architecture.groups
-    kept = model.clone(constraint=eq.Tied()).symmetry(space)
-    if kept != groups[0].meet(*groups[1:]):
-        console.print(
-            f"note: this network is not exact: whatever its layers' groups, its logits "
-            f"are sure to be invariant to {kept.name} alone"
-        )
-
-
-def progress(console: Console, unit: str) -> Progress:
-    """Return a bar that counts in some unit."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
+def columns(reference: str) -> tuple[str, ...]:
+    """Return the heads of a table whose methods are compared to one of them."""
+    return (
+        "method",
+        "seeds",
+        "test error (%)",
+        "median",
+        f"minus {reference}",
+        f"{100 * LEVEL:.0f} % interval",
+        "p",
+        "parameters, training",
+        "at test",
+        "steps",
+        "seconds",
+        "last layer",
     )
 
 
-def summary(point: Checkpoint, record: dict[str, Any]) -> str:
-    """Return one line on a generation."""
-    if not point.state.scores:
-        return f"all {len(record['children'])} children diverged"
-    best = min(range(len(point.state.scores)), key=lambda i: point.state.scores[i])
-    score = point.state.scores[best]
-    text = (
-        f"best validation error {100 * score.error:.2f} % with "
-        f"{score.parameters:,} parameters, {point.state.architectures[best]}; "
-        f"{len(record['children'])} children"
-    )
-    diverged = record["diverged"]
-    return text + (f", {diverged} diverged" if diverged else "")
-
-
-def print_front(console: Console, front: list[dict[str, Any]]) -> None:
-    """Print the front as a table."""
-    rows = [{**row, "test_parameters": row["parameters"]} for row in front]
-    _print_networks(console, "Pareto front of the last population", rows)
-
-
-def print_readings(console: Console, rows: list[dict[str, Any]]) -> None:
-    """Print what is reported of a trained network as a table."""
-    _print_networks(console, "the trained network", rows)
-
-
-def _print_networks(console: Console, title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title)
-    named = any("reading" in row for row in rows)
-    if named:
-        table.add_column("")
-    table.add_column("groups, input to output")
-    for column in ("parameters", "validation error", "test error"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            *([row["reading"]] if named else []),
-            " ".join(row["groups"]),
-            f"{row['test_parameters']:,}",
-            f"{100 * row['validation_error']:.2f} %",
-            f"{100 * row['test_error']:.2f} %",
-        )
+def print_table(console: Console, title: str, comparison: Comparison) -> None:
+    """Print the lines of an experiment."""
+    table = Table(title=f"{title}: test error over seeds, and medians of the rest")
+    for column in columns(comparison.reference):
+        left = column in ("method", "last layer")
+        table.add_column(column, justify="left" if left else "right")
+    for line in comparison.lines:
+        table.add_row(*line.cells())
     console.print(table)
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the lines of an experiment as a Markdown table."""
+    head = columns(comparison.reference)
+    body = [line.cells() for line in comparison.lines]
+    rows = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def latex(comparison: Comparison) -> str:
+    """Return the lines of an experiment as a LaTeX table for the package booktabs."""
+    names = columns(comparison.reference)
+    head, *body = (
+        " & ".join(
+            cell.replace("%", r"\%").replace("±", r"$\pm$").replace("_", r"\_")
+            for cell in row
+        )
+        for row in (names, *(line.cells() for line in comparison.lines))
+    )
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{l{'r' * (len(names) - 2)}l}}",
+            rf"\toprule {head} \\ \midrule",
+            *(rf"{row} \\" for row in body),
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def write(
+    rows: Sequence[dict[str, Any]], reference: str | None, folder: Path
+) -> list[Path]:
+    """Write the tables and pictures of every experiment; return the files.
+
+    Args:
+      rows: of any experiments.
+      reference: as in `summarize`.
+      folder: to write into.
+    """
+    experiments = by_experiment(rows)
+    compared = {name: summarize(own, reference) for name, own in experiments.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for experiment, comparison in compared.items():
+        stem = folder / experiment.replace("/", "-")
+        table, tex, picture = (stem.with_name(stem.name + e) for e in ENDINGS)
+        table.write_text(markdown(comparison))
+        tex.write_text(latex(comparison))
+        pictures.save(pictures.comparison_figure(experiment, comparison.lines), picture)
+        written += [table, tex, picture]
+        mixed = [row for row in experiments[experiment] if "mixtures" in row]
+        for method in dict.fromkeys(row["method"] for row in mixed):
+            paths = [row["mixtures"] for row in mixed if row["method"] == method]
+            file = stem.with_name(
+                f"{stem.name}-{method.replace(' ', '_')}-mixtures.png"
+            )
+            figure = pictures.mixtures_figure(f"{experiment}, {method}", paths)
+            pictures.save(figure, file)
+            written.append(file)
+    return written

@@ -9,24 +9,24 @@ import numpy as np
 import tyro
 
 import eqjax as eq
-from eqjax.constraints import REGISTRY
+from eqjax.constraints import CONSTRAINTS
 from experiments.data.splits import Dataset
 from experiments.engine.experiment import Experiment
 from experiments.engine.trial import TrainingState, Trial, reading
 from experiments.tasks.task import SingleTask
 
-METHODS = ("static", "random", *REGISTRY, "augmented")
+METHOD_WORDS = ("static", "random", *CONSTRAINTS, "augmented")
 if TYPE_CHECKING:
-    Method = str
+    MethodWord = str
     ConstraintSettings = Any
 else:
-    Method = tyro.extras.literal_type_from_choices(METHODS)
+    MethodWord = tyro.extras.literal_type_from_choices(METHOD_WORDS)
     # One group of options for every constraint, made of its attributes.
     ConstraintSettings = dataclasses.make_dataclass(
         "ConstraintSettings",
         [
             (word, kind, dataclasses.field(default=kind()))
-            for word, kind in REGISTRY.items()
+            for word, kind in CONSTRAINTS.items()
         ],
         frozen=True,
     )
@@ -36,7 +36,7 @@ else:
 class BaselineTask(SingleTask):
     """Train a network of fixed symmetry, or one that relaxes it in another way."""
 
-    method: Method = "static"
+    method: MethodWord = "static"
     """Tied to groups; to groups drawn at random (control); one of the constraints, with
     its own options; or plain on augmented images."""
     groups: tuple[str, ...] | None = None
@@ -59,8 +59,8 @@ class BaselineTask(SingleTask):
         """Reject values that no training can run with."""
         super().__post_init__()
         self.check_positive("epochs")
-        if self.method not in METHODS:
-            raise ValueError(f"--method must be one of {', '.join(METHODS)}")
+        if self.method not in METHOD_WORDS:
+            raise ValueError(f"--method must be one of {', '.join(METHOD_WORDS)}")
         if self.method == "augmented" and len(self.group_names) != 1:
             raise ValueError("--method augmented takes one of --groups to draw from")
         if self.network == "paper" and self.relaxation.undone_by_element_norm:
@@ -83,12 +83,12 @@ class BaselineTask(SingleTask):
     @property
     def group_names(self) -> tuple[str, ...]:
         """Names of the groups, given or not."""
-        return (self.group.name,) if self.groups is None else self.groups
+        return (self.ambient_group.name,) if self.groups is None else self.groups
 
     @property
     def relaxation(self) -> eq.Constraint:
         """The constraint that the method stands for; `Tied` for the others."""
-        if self.method in REGISTRY:
+        if self.method in CONSTRAINTS:
             return getattr(self.constraints, self.method)
         return eq.Tied()
 
@@ -108,14 +108,14 @@ class BaselineTask(SingleTask):
             rng = np.random.default_rng([self.seed, 2])
             return eq.random_architecture(rng, self.subgroups(names), self.layers)
         if self.method == "augmented":
-            return eq.Architecture.uniform(self.group.smallest, self.layers)
+            return eq.Architecture.uniform(self.ambient_group.smallest, self.layers)
         names = names * self.layers if len(names) == 1 else names
         if len(names) != self.layers:
             raise ValueError(
                 f"--groups takes one group, or one for each of the {self.layers} "
                 f"layers, got {len(names)}"
             )
-        return eq.Architecture.parse(self.group, names)
+        return eq.Architecture.parse(self.ambient_group, names)
 
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the network, how it is trained and what is reported."""
@@ -129,7 +129,7 @@ def prepare(task: BaselineTask, dataset: Dataset) -> Experiment:
     model = task.model(task.architecture, task.constraint)
     augment = None
     if task.method == "augmented":
-        augment = task.group.subgroup(task.group_names[0])
+        augment = task.ambient_group.subgroup(task.group_names[0])
 
     def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
         return [reading("as trained", model, variables, dataset, steps)]
@@ -144,7 +144,7 @@ def relaxed(
     task: BaselineTask, model: eq.EquivariantCNN, read, dataset: Dataset
 ) -> Experiment:
     """Return the training of a network that starts with a larger group."""
-    larger = task.group.subgroup(str(task.relaxed_from))
+    larger = task.ambient_group.subgroup(str(task.relaxed_from))
     for group in model.architecture.groups:
         if not group <= larger:
             raise ValueError(

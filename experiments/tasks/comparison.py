@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.folders.collect import MethodRun, collect
+from experiments.runs.collect import MethodRun, collect
 from experiments.tasks.methods import methods
-from experiments.tasks.task import Task
+from experiments.tasks.task import MethodTask, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ComparisonTask(Task):
             )
 
     @property
-    def known(self) -> dict[str, Callable[..., Task]]:
+    def known(self) -> dict[str, Callable[..., MethodTask]]:
         """All methods over the ambient group."""
         return methods(self.ambient)
 
@@ -60,14 +60,9 @@ class ComparisonTask(Task):
     @property
     def reference_name(self) -> str:
         """The row that all others are tested against, given or not."""
-        return self.reference or self.ambient
+        return self.reference or self.ambient_group.name
 
-    @property
-    def passes(self) -> float:
-        """Passes over the training images, of all methods and seeds together."""
-        return sum(each.task.passes for each in self.method_runs())
-
-    def configure(self, method: str, seed: int) -> Task:
+    def configure(self, method: str, seed: int) -> MethodTask:
         """Return the task of a method with this network, data and seed."""
         shared = (field.name for field in dataclasses.fields(Task))
         own = {name: getattr(self, name) for name in shared}

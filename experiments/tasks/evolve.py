@@ -13,27 +13,35 @@ import tyro
 from rich.console import Console
 
 import eqjax as eq
-from eqjax.search import SEARCHES, SELECTIONS, Checkpoint, SearchLoop, pareto_front
+from eqjax.search import (
+    POLICIES,
+    SEARCHES,
+    SELECTIONS,
+    Checkpoint,
+    SearchLoop,
+    pareto_front,
+)
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
-from experiments.engine.records import CHECKPOINT, record_all, resume_records
-from experiments.folders import checkpoints, files
+from experiments.engine.records import record_all, resume_records
 from experiments.reports import pictures
-from experiments.reports.tables import progress, summary
-from experiments.tasks.task import Task
+from experiments.reports.printing import progress, summary
+from experiments.runs import files, search_checkpoints
+from experiments.tasks.task import MethodTask
 
 if TYPE_CHECKING:
-    Search = Selection = str
+    SearchName = SelectionName = PolicyName = str
 else:
-    Search = tyro.extras.literal_type_from_choices(tuple(SEARCHES))
-    Selection = tyro.extras.literal_type_from_choices(tuple(SELECTIONS))
+    SearchName = tyro.extras.literal_type_from_choices(tuple(SEARCHES))
+    SelectionName = tyro.extras.literal_type_from_choices(tuple(SELECTIONS))
+    PolicyName = tyro.extras.literal_type_from_choices(tuple(POLICIES))
 
 
 @dataclasses.dataclass(frozen=True)
-class EvolutionTask(Task):
+class EvolutionTask(MethodTask):
     """Evolve which symmetry each layer of a network has."""
 
-    search: Search = "EquiNAS_E"
+    search: SearchName = "EquiNAS_E"
     """How architectures are proposed, and which of them survive."""
     groups: tuple[str, ...] | None = None
     """Subgroups that layers may have; the search starts from the largest. One subgroup
@@ -44,8 +52,10 @@ class EvolutionTask(Task):
     """Members kept after every generation."""
     children: int = 3
     """Children per member and generation, the unchanged copy among them."""
-    selection: Selection = "pareto"
+    selection: SelectionName = "pareto"
     """Which children survive; random is the control."""
+    proposals: PolicyName | None = None
+    """Which children a member has; as the search itself has it if not given."""
     first_epochs: float = 2.0
     """Passes over the training images before the first generation."""
     epochs: float = 0.5
@@ -115,13 +125,16 @@ def make_loop(
         devices=devices,
         data=data_devices,
     )
+    search = SEARCHES[task.search](
+        population_size=task.population_size,
+        select=SELECTIONS[task.selection],
+        candidates=task.candidates,
+        children=task.children,
+    )
+    if task.proposals is not None:
+        search = dataclasses.replace(search, propose=POLICIES[task.proposals])
     return SearchLoop(
-        search=SEARCHES[task.search](
-            population_size=task.population_size,
-            select=SELECTIONS[task.selection],
-            candidates=task.candidates,
-            children=task.children,
-        ),
+        search=search,
         make_model=task.model,
         population=eq.Population(model, optimizer, inputs, strategy),
         train=dataset.train,
@@ -141,18 +154,19 @@ def evolve(
     data_devices: int = 1,
 ) -> dict[str, Any]:
     """Run, or continue, the search of a folder and return its result."""
-    result = folder / "result.json"
+    result = folder / files.RESULT
     if result.exists():
         return json.loads(result.read_text())
     loop = make_loop(task, dataset, devices, data_devices)
     console.print(f"training {loop.population.strategy}")
-    saved = folder / CHECKPOINT
+    saved = folder / files.CHECKPOINT
     if saved.exists():
-        point = checkpoints.load_checkpoint(saved, task.group, loop.template)
+        point = search_checkpoints.load_checkpoint(
+            saved, task.ambient_group, loop.template
+        )
     else:
         point = loop.start(task.first_architecture)
     records = resume_records(folder, point.state.generation)
-    latest = {"point": point}
     with progress(console, "children") as shown:
         bar = shown.add_task("", total=None)
 
@@ -167,21 +181,21 @@ def evolve(
                 yield point, record
 
         def report(point: Checkpoint, record: dict, seconds: float) -> None:
-            latest["point"] = point
             records.append(record)
             label = f"generation {record['generation']}/{task.generations}"
             console.print(f"{label}: {summary(point, record)} ({seconds:.0f} s)")
 
-        def save(path: Path, point: Checkpoint) -> None:
-            checkpoints.save_checkpoint(path, point)
+        def save(point: Checkpoint) -> None:
+            search_checkpoints.save_checkpoint(saved, point)
 
         produced = generations(point)
-        record_all(produced, folder, key="generation", save=save, report=report)
-    point = latest["point"]
+        point = record_all(
+            point, produced, folder, key="generation", save=save, report=report
+        )
     front = test_front(loop, point, dataset)
     layers = [f"layer {i + 1}" for i in range(len(task.features))]
     names = [*layers, "head"] if task.network == "exact" else layers
-    picture = pictures.search_figure(records, front, names, task.group)
+    picture = pictures.search_figure(records, front, names, task.ambient_group)
     pictures.save(picture, folder / "search.png")
     found = {
         "front": front,
@@ -216,7 +230,7 @@ def retrain(
     (best,) = result["readings"]
     follow = experiment.retraining(
         task,
-        task.model(eq.Architecture.parse(task.group, best["groups"])),
+        task.model(eq.Architecture.parse(task.ambient_group, best["groups"])),
         task.weight_optimizer(best["steps"]),
         best["steps"],
     )

@@ -6,18 +6,19 @@ A method is a function of the settings that all methods share: epochs, and those
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
 
 import eqjax as eq
-from eqjax.constraints import REGISTRY
+from eqjax.constraints import CONSTRAINTS
 from eqjax.groups import standard_group
 from eqjax.search import SEARCHES
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
 from experiments.tasks.differentiate import DifferentiationTask
 from experiments.tasks.evolve import EvolutionTask
-from experiments.tasks.task import Task
+from experiments.tasks.task import MethodTask
 
 GENERATIONS = 4
 
@@ -55,7 +56,7 @@ def _evolve(**fixed: Any) -> Callable[..., EvolutionTask]:
 
 def _constraint(word: str) -> Callable[..., BaselineTask]:
     """A registered constraint with the settings that it is compared with."""
-    kind = REGISTRY[word]
+    kind = CONSTRAINTS[word]
     chosen = ConstraintSettings(**{word: kind(**kind.compared_with)})
     return _baseline(word, constraints=chosen)
 
@@ -65,7 +66,8 @@ def title(kind: type[eq.Constraint]) -> str:
     return " ".join(re.findall("[A-Z][a-z]*", kind.__name__)).lower()
 
 
-def methods(ambient: str = "D4") -> dict[str, Callable[..., Task]]:
+@functools.cache
+def methods(ambient: str = "D4") -> dict[str, Callable[..., MethodTask]]:
     """Return all methods over an ambient group, by name.
 
     Args:
@@ -79,7 +81,7 @@ def methods(ambient: str = "D4") -> dict[str, Callable[..., Task]]:
     full = group.name
     smaller = [H.name for H in dict.fromkeys((*group.covers[:1], group.smallest))]
     smaller = [name for name in smaller if name != full]
-    found: dict[str, Callable[..., Task]] = {
+    found: dict[str, Callable[..., MethodTask]] = {
         name: _baseline("static", name) for name in (full, *smaller)
     }
     for name in smaller:
@@ -91,7 +93,7 @@ def methods(ambient: str = "D4") -> dict[str, Callable[..., Task]]:
     found["random static"] = _baseline("random", *families)
     for name in (full, *smaller[:-1]):
         found[f"augmented by {name}"] = _baseline("augmented", name)
-    for word, kind in REGISTRY.items():
+    for word, kind in CONSTRAINTS.items():
         found[title(kind)] = _constraint(word)
     found["EquiNAS_D"] = DifferentiationTask
     found["random mixture"] = lambda **task: DifferentiationTask(

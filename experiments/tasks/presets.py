@@ -13,11 +13,11 @@ import dataclasses
 import functools
 from typing import Any
 
-from experiments.folders.collect import MethodRun
+from experiments.runs.collect import MethodRun
 from experiments.tasks.differentiate import DifferentiationTask
 from experiments.tasks.evolve import EvolutionTask
 from experiments.tasks.methods import methods
-from experiments.tasks.task import Task
+from experiments.tasks.task import MethodTask
 
 FLAVOURS = ("paper", "exact", "small")
 METHODS = methods("D4")
@@ -126,7 +126,7 @@ class Preset:
     flavour: str
     data: str
     method: str
-    task: Task
+    task: MethodTask
 
     @property
     def name(self) -> str:
@@ -151,7 +151,7 @@ class Preset:
         task, data = self.task, DATA[self.data]
         space, before, per_image = data.space, data.channels, 0
         for layer, features in enumerate(task.features, 1):
-            channels = task.group.order * features
+            channels = task.ambient_group.order * features
             per_image += space**2 * task.kernel_size**2 * before * channels
             before = channels
             if layer in task.pool_after:
@@ -159,7 +159,7 @@ class Preset:
         return 3.0 * per_image * task.batch_size * self.steps
 
 
-def _reported(data: Data, method: str, flavour: str) -> Task:
+def _reported(data: Data, method: str, flavour: str) -> MethodTask:
     """Return the settings of the paper; for `exact`, with an exact network."""
     base = method.removesuffix(SGD)
     settings: dict[str, Any] = {
@@ -185,7 +185,7 @@ def _reported(data: Data, method: str, flavour: str) -> Task:
     return task
 
 
-def _small(data: Data, method: str) -> Task:
+def _small(data: Data, method: str) -> MethodTask:
     settings: dict[str, Any] = {**data.load, "epochs": data.small_epochs}
     return METHODS[method](**settings)
 

@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 import eqjax as eq
-from eqjax.groups import standard_group
+from eqjax.groups import STANDARD, standard_group
 from experiments.data import catalogue, digits
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
@@ -25,7 +25,7 @@ from experiments.engine.experiment import Experiment
 
 TIED = eq.Tied()
 DATA_HELP = (
-    f"Embedded digits: {', '.join(digits.TASKS)}; full data sets: "
+    f"Embedded digits: {', '.join(digits.VARIANTS)}; full data sets: "
     f"{', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
 )
 OPTIMIZERS = {
@@ -107,19 +107,18 @@ class Task(abc.ABC):
 
     @property
     def data_label(self) -> str:
-        """What the data are called: their name, and the group that augments them."""
+        """What the data are called: their name, and the group that augments them.
+
+        Followed by the ambient group of the networks, where it is not D4.
+        """
         augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
-        return f"{Path(self.data).stem}{augmented}"
+        over = "" if self.ambient == "D4" else f"-over-{self.ambient}"
+        return f"{Path(self.data).stem}{augmented}{over}"
 
     @property
     def label(self) -> str:
         """What runs are called after: the data, and the seed."""
         return f"{self.data_label}-{self.seed}"
-
-    @property
-    @abc.abstractmethod
-    def passes(self) -> float:
-        """Passes over the training images, of all networks and gradients together."""
 
     @abc.abstractmethod
     def check(self) -> None:
@@ -130,20 +129,29 @@ class Task(abc.ABC):
         """Run, or continue, in a folder; return the rows of the report."""
 
     @property
-    def group(self) -> eq.Group:
+    def ambient_group(self) -> eq.Group:
         """The ambient group."""
         return standard_group(self.ambient)
 
     @property
     def families(self) -> tuple[str, ...]:
         """One subgroup of the ambient group of every kind, the largest first."""
-        return tuple(dict.fromkeys(H.family for H in self.group.subgroups))
+        return tuple(dict.fromkeys(H.family for H in self.ambient_group.subgroups))
 
-    def subgroups(
-        self, names: Sequence[str], option: str = "--groups"
-    ) -> tuple[eq.Group, ...]:
+    def subgroups(self, names: Sequence[str]) -> tuple[eq.Group, ...]:
         """Return the groups of these names, the one that contains all others first."""
-        return named_groups(self.group, names, option)
+        if not names:
+            raise ValueError("--groups needs at least one group")
+        ambient = self.ambient_group
+        groups = sorted(
+            {ambient.subgroup(name) for name in names}, key=ambient.subgroups.index
+        )
+        if not all(group <= groups[0] for group in groups):
+            raise ValueError(
+                f"--groups must hold one that contains all others, got "
+                f"{', '.join(names)}; add {groups[0].join(*groups).name}"
+            )
+        return tuple(groups)
 
     def load(self) -> Dataset:
         """Return the data; it is kept, so that asking again costs nothing.
@@ -151,12 +159,14 @@ class Task(abc.ABC):
         Raises:
           ValueError: as `catalogue.load`, or the group does not act on images.
         """
-        if self.group.dimension != 2:
+        axes = self.ambient_group.dimension
+        if axes != 2:
+            planar = [n for n in STANDARD if standard_group(n).dimension == 2]
             raise ValueError(
-                f"--ambient {self.ambient} acts on {self.group.dimension} axes, and "
-                "images have 2; choose one of D4, C4, D2, C2, D1, C1"
+                f"--ambient {self.ambient} acts on {axes} axes, and images have 2; "
+                f"choose one of {', '.join(planar)}"
             )
-        augmentation = self.group.subgroup(self.data_group)
+        augmentation = self.ambient_group.subgroup(self.data_group)
         return catalogue.load(self.data, augmentation, self.image_size)
 
     def model(
@@ -206,7 +216,17 @@ class Task(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class SingleTask(Task):
+class MethodTask(Task):
+    """A task that a comparison can run as one of its methods."""
+
+    @property
+    @abc.abstractmethod
+    def passes(self) -> float:
+        """Passes over the training images, of all networks and gradients together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleTask(MethodTask):
     """A task that trains a single network, or one after another."""
 
     @abc.abstractmethod
@@ -248,20 +268,3 @@ def annealed(peak: float, lengths: Sequence[int]) -> optax.Schedule:
         for steps in lengths
     ]
     return optax.sgdr_schedule(cycles)
-
-
-def named_groups(
-    ambient: eq.Group, names: Sequence[str], option: str = "--groups"
-) -> tuple[eq.Group, ...]:
-    """Return the groups of these names, the one that contains all others first."""
-    if not names:
-        raise ValueError(f"{option} needs at least one group")
-    groups = sorted(
-        {ambient.subgroup(name) for name in names}, key=ambient.subgroups.index
-    )
-    if not all(group <= groups[0] for group in groups):
-        raise ValueError(
-            f"{option} must hold one that contains all others, got "
-            f"{', '.join(names)}; add {groups[0].join(*groups).name}"
-        )
-    return tuple(groups)

@@ -23,9 +23,9 @@ from experiments.data import (
     catalogue,
     decoding,
     fetch,
-    folders,
     galaxy10,
     idx,
+    image_folders,
     isic2019,
     rotmnist,
 )
@@ -542,7 +542,7 @@ def test_folder_with_parts_of_its_own(tmp_path, parts, counts):
     for part, count in parts.items():
         for i in range(count):
             paint(tmp_path / part / "ab"[i % 2] / f"{i}.png")
-    contents = folders.Folder(tmp_path, 8).read()
+    contents = image_folders.Folder(tmp_path, 8).read()
     images, labels = described(contents)
     assert [len(part) for part in contents.parts] == counts
     last = decoding.decode(tmp_path / "test" / "b" / "5.png", "RGB", 8)
@@ -560,7 +560,7 @@ def test_orientation_of_a_photograph_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be seen turned clockwise
     turned.save(tmp_path / "b" / "0.png", exif=exif)
-    images, _ = described(folders.Folder(tmp_path, 8).read())
+    images, _ = described(image_folders.Folder(tmp_path, 8).read())
     assert np.array_equal(images[0], images[1])
 
 
@@ -580,7 +580,7 @@ def test_bad_images_are_all_named(shapes, root):
 def test_folder_needs_classes_and_images(tmp_path, shapes):
     refused("two subfolders, one per class; found none", str(shapes / "disc"))
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
-        folders.Folder(tmp_path / "nowhere").checksum()
+        image_folders.Folder(tmp_path / "nowhere").checksum()
     for i in range(3):
         paint(tmp_path / "few" / "ab"[i % 2] / f"{i}.png")
     refused("too few images to split: parts of 3, 0, 0", str(tmp_path / "few"))
@@ -706,12 +706,12 @@ def test_source_is_read_once_and_again_when_it_changes(archive, root):
 
 
 def test_folder_that_changes_is_read_again(shapes, root):
-    first = cache.load(folders.Folder(shapes, 4), root)
+    first = cache.load(image_folders.Folder(shapes, 4), root)
     moved = shapes.rename(shapes.with_name("moved"))
-    assert equal(first, cache.load(folders.Folder(moved, 4), root))
+    assert equal(first, cache.load(image_folders.Folder(moved, 4), root))
     assert len(list(root.glob("folder-*/"))) == 1
     paint(moved / "disc" / "00.png", mode="L")
-    assert not equal(first, cache.load(folders.Folder(moved, 4), root))
+    assert not equal(first, cache.load(image_folders.Folder(moved, 4), root))
 
 
 @pytest.mark.parametrize(
@@ -816,6 +816,18 @@ def test_all_splits_are_augmented_by_elements_of_the_group(archive, group):
         assert not np.array_equal(before.images, after.images)
     assert used == set(range(symmetry.order))
     assert symmetry.name in augmented.source
+
+
+def test_groups_of_one_name_are_not_taken_for_each_other(archive):
+    """X2, over which the diagonal reflections are called D2, is not D2."""
+    diagonal = eq.Group.from_generators([[[0, 1], [1, 0]], [[-1, 0], [0, -1]]])
+    source, _ = archive
+    said = [
+        cache.describe(catalogue.Augmented(source, group))
+        for group in (diagonal, eq.dihedral(2), D4.subgroup("D2"))
+    ]
+    assert len(set(said)) == 3
+    assert said[-1].endswith("group=D2:i, seed=0)")  # as caches have it
 
 
 def test_images_turn_as_fields_do():

@@ -6,7 +6,7 @@ from experiments.data import digits
 
 @pytest.fixture(scope="module")
 def tasks():
-    return {task: digits.load(task) for task in digits.TASKS}
+    return {task: digits.load(task) for task in digits.VARIANTS}
 
 
 def test_splits(tasks):

@@ -1,12 +1,6 @@
 """The command line from end to end, on a few digits and a tiny network."""
 
 import json
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -17,8 +11,8 @@ from eqjax import training
 from eqjax.analysis.compilations import count_compilations
 from experiments import evolve
 from experiments.data import catalogue
-from experiments.folders import checkpoints
-from experiments.folders.collect import read
+from experiments.runs import search_checkpoints
+from experiments.runs.files import read_lines
 from experiments.tasks.evolve import (
     EvolutionTask,
     make_loop,
@@ -55,7 +49,7 @@ def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
     }
     for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
-    records = read(one / "metrics.jsonl")
+    records = read_lines(one / "metrics.jsonl")
     assert [r["generation"] for r in records] == [0, 1, 2]
     assert [c["groups"] for c in records[0]["children"]] == [["D4"] * 3]
     for record in records:
@@ -70,7 +64,7 @@ def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
 
 def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
     evolve.main([*TINY, *ONE, "--name", "whole"])
-    save = checkpoints.save_checkpoint
+    save = search_checkpoints.save_checkpoint
 
     class Killed(Exception):
         pass
@@ -81,16 +75,31 @@ def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
             raise Killed
         save(path, checkpoint)
 
-    monkeypatch.setattr(checkpoints, "save_checkpoint", die)
+    monkeypatch.setattr(search_checkpoints, "save_checkpoint", die)
     with pytest.raises(Killed):
         evolve.main([*TINY, *ONE, "--name", "killed"])
-    monkeypatch.setattr(checkpoints, "save_checkpoint", save)
+    monkeypatch.setattr(search_checkpoints, "save_checkpoint", save)
     with (folder / "runs/killed/metrics.jsonl").open("a") as file:
         file.write('{"generation": 2, "half a li')
     evolve.main(["--name", "killed", "--resume", *ONE])
     for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
         whole, killed = (folder / "runs" / run / name for run in ("whole", "killed"))
         assert whole.read_bytes() == killed.read_bytes()
+
+
+def test_the_ambient_group_is_a_setting_that_every_run_remembers(folder, capsys):
+    short = [*TINY, *ONE, "--generations", "1"]
+    evolve.main([*short, "--ambient", "C4", "--name", "c4"])
+    saved = json.loads((folder / "runs/c4/config.json").read_text())["config"]
+    assert saved["ambient"] == "C4"
+    records = read_lines(folder / "runs/c4/metrics.jsonl")
+    assert [c["groups"] for c in records[0]["children"]] == [["C4"] * 3]
+    assert records[1]["children"][1]["groups"] == ["C4", "C4", "C2"]
+    evolve.main(["--name", "c4", "--resume", *ONE])
+    with pytest.raises(SystemExit):
+        evolve.main(["--name", "c4", "--resume", "--ambient", "D2", *ONE])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "has ambient C4, and --resume cannot change it to D2" in printed
 
 
 def test_a_finished_run_resumes_to_its_result(folder, capsys):
@@ -131,7 +140,7 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
     evolve.main([*TINY, *ONE, "--optimizer", "sgd", "--learning-rate", "1e30"])
     printed = capsys.readouterr().out
     assert "all 1 children diverged" in printed
-    records = read(next((folder / "runs").iterdir()) / "metrics.jsonl")
+    records = read_lines(next((folder / "runs").iterdir()) / "metrics.jsonl")
     assert [r["diverged"] for r in records] == [1, 1, 1]
     assert records[0]["children"][0]["validation_error"] is None
 
@@ -142,6 +151,9 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--groups", "D4", "C8"], "no subgroup 'C8'; nearest: C4"),
         (["--groups", "C4", "D2"], "one that contains all others, got C4, D2; add D4"),
         (["--groups"], "--groups"),
+        (["--ambient", "C8"], "no ambient group 'C8', nearest: 'C4'; known are D4,"),
+        (["--ambient", "Oh"], "--ambient Oh acts on 3 axes, and images have 2"),
+        (["--ambient", "C4", "--groups", "D1"], "C4 has no subgroup 'D1'"),
         (["--population", "0"], "--population-size must be at least 1"),
         (["--generations", "-1"], "--generations must be at least 0"),
         (["--learning-rate", "0"], "--learning-rate must be positive"),
@@ -179,27 +191,6 @@ def test_bad_arguments_are_errors_that_leave_nothing_behind(
     assert not (folder / "runs").exists()
 
 
-def metrics(folder, name):
-    """All numbers of a run, generation by generation and child by child."""
-    rows = [r["children"] for r in read(folder / f"runs/{name}/metrics.jsonl")]
-    assert [len(r) for r in rows] == [1, 2, 4]
-    return [
-        [(c["groups"], c["kept"], c["parameters"]) for r in rows for c in r],
-        [[c["train_loss"], c["validation_loss"]] for r in rows for c in r],
-    ]
-
-
-def test_four_devices_give_the_results_of_one(folder, capsys):
-    evolve.main([*STEADY, *ONE, "--name", "one"])
-    for extra in ("--devices 4", "--devices 4 --data-devices 2"):
-        evolve.main([*STEADY, "--name", "four", *extra.split()])
-        assert "4 cpu devices" in capsys.readouterr().out
-        one, four = (metrics(folder, name) for name in ("one", "four"))
-        assert one[0] == four[0]
-        np.testing.assert_allclose(four[1], one[1], rtol=1e-3)
-        shutil.rmtree(folder / "runs/four")
-
-
 def test_nothing_compiles_after_the_first_generation(folder):
     """Sizes, groups and steps change from generation to generation."""
     config = EvolutionTask(
@@ -224,63 +215,12 @@ def test_nothing_compiles_after_the_first_generation(folder):
     assert compiled.count == 0
 
 
-def start_processes(arguments, cwd, environment):
-    """Start two processes of one run that meet on the loopback address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    together = f"--coordinator 127.0.0.1:{port} --processes 2".split()
-    return [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "experiments.evolve", *STEADY, *arguments),
-                *(*together, "--process", str(i)),
-            ],
-            cwd=cwd,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_results_of_one(tmp_path, environment):
-    """One of them is killed on the way; both start again and finish."""
-    alone = [sys.executable, "-m", "experiments.evolve", *STEADY, "--name", "one"]
-    subprocess.run(
-        alone, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
-    )
-    first, second = start_processes(["--name", "two"], tmp_path, environment)
-    saved = tmp_path / "runs/two/checkpoint.msgpack"
-    deadline = time.monotonic() + 240
-    while not saved.exists() and second.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    printed, _ = second.communicate(timeout=120)
-    assert second.returncode != 0
-    # Now and then JAX's own watchdog notices first, and aborts the process.
-    aborted = second.returncode < 0
-    assert aborted or "start all of them again with --name two --resume" in printed
-    again = start_processes(["--name", "two", "--resume"], tmp_path, environment)
-    for process in again:
-        printed, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, printed
-    one, two = (metrics(tmp_path, name) for name in ("one", "two"))
-    assert one[0] == two[0]
-    np.testing.assert_allclose(two[1], one[1], rtol=1e-3)
-
-
 def test_training_state_survives_the_checkpoint(folder):
     config = EvolutionTask(features=(1, 1), pool_after=(1,), kernel_size=3)
     search = make_loop(config, catalogue.load("quarter"))
     point = search.start(eq.Architecture.parse(D4, "D4 C4 D1:i-j"))
-    checkpoints.save_checkpoint(folder / "c", point)
-    again = checkpoints.load_checkpoint(folder / "c", D4, search.template)
+    search_checkpoints.save_checkpoint(folder / "c", point)
+    again = search_checkpoints.load_checkpoint(folder / "c", D4, search.template)
     assert again.state == point.state
     a, b = point.members[0], again.members[0]
     assert isinstance(b, training.TrainState)

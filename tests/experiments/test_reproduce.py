@@ -3,10 +3,6 @@
 import dataclasses
 import fcntl
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -19,8 +15,9 @@ from eqjax import training
 from experiments import baseline, compare, reproduce, summarize
 from experiments.data import catalogue
 from experiments.data.splits import Dataset, Split, StoredImages
-from experiments.folders.collect import ROWS, MethodRun, collect, read
-from experiments.reports import statistics, summary
+from experiments.reports import statistics, tables
+from experiments.runs.collect import MethodRun, collect
+from experiments.runs.files import ROWS, read_lines
 from experiments.tasks.baseline import BaselineTask
 from experiments.tasks.comparison import ComparisonTask
 from experiments.tasks.evolve import EvolutionTask
@@ -49,7 +46,7 @@ def test_a_comparison_goes_on_where_it_was_and_prints_a_table(
         compare.main([*arguments, "--methods", "D4", "partial group"])
     assert stopped.value.code == 130
     assert "--name run --resume" in capsys.readouterr().out
-    before = read(folder / "runs/run" / ROWS)
+    before = read_lines(folder / "runs/run" / ROWS)
     assert [(r["method"], r["seed"]) for r in before] == [
         ("D4", 0),
         ("D4", 1),
@@ -58,7 +55,7 @@ def test_a_comparison_goes_on_where_it_was_and_prints_a_table(
     monkeypatch.setattr(BaselineTask, "run", original)
     compare.main(["--name", "run", "--resume"])
     printed = capsys.readouterr().out
-    rows = read(folder / "runs/run" / ROWS)
+    rows = read_lines(folder / "runs/run" / ROWS)
     assert rows[:3] == before
     for row in rows:
         assert row["config"]["features"] == [1, 1]
@@ -134,7 +131,7 @@ def test_only_the_rows_of_the_pieces_are_returned_and_all_are_kept(folder):
     (folder / ROWS).write_text(json.dumps(row) + "\n")
     rows = collect([piece(epochs=0.2)], folder, QUIET)
     assert [r["experiment"] for r in rows] == ["few digits"]
-    assert read(folder / ROWS) == [row, *rows]
+    assert read_lines(folder / ROWS) == [row, *rows]
 
 
 def test_an_evolution_that_diverges_is_a_row(folder):
@@ -154,7 +151,7 @@ def test_a_network_is_trained_with_the_larger_group_and_then_relaxed(folder):
     (row,) = config.run(own, QUIET)
     assert row["groups"] == ["C1"] * 3
     assert row["steps"] == 12
-    first, after = (read(own / p / "metrics.jsonl") for p in ("", "relaxed"))
+    first, after = (read_lines(own / p / "metrics.jsonl") for p in ("", "relaxed"))
     assert [r["step"] for r in first + after] == [6, 6]
     assert json.loads((own / "result.json").read_text())["readings"] == []
     # Untrained after relaxing, it has the function of the trained network.
@@ -260,7 +257,7 @@ def test_equal_errors_and_none_at_all_are_shown(tmp_path):
     assert comparison.reference == "D4"
     assert comparison.lines[2].p is None  # worse by the same with every seed
     np.testing.assert_allclose(comparison.lines[2].interval, (10, 10))
-    summary.write(rows, None, tmp_path)
+    tables.write(rows, None, tmp_path)
     assert (tmp_path / "e.png").stat().st_size > 10_000
 
 
@@ -298,14 +295,14 @@ def test_tables_and_pictures(tmp_path, capsys):
     names = {p.name for p in (tmp_path / "summary").iterdir()}
     assert names == {"e.md", "e.tex", "e.png", "e-EquiNAS_D-mixtures.png"}
     table = (tmp_path / "summary/e.md").read_text().splitlines()
-    assert {line.count("|") for line in table} == {len(summary.columns("D4")) + 1}
+    assert {line.count("|") for line in table} == {len(tables.columns("D4")) + 1}
     assert "| 15.00 ± 7.07 |" in table[2]
     tex = (tmp_path / "summary/e.tex").read_text()
     assert r"15.00 $\pm$ 7.07" in tex
     assert r"95 \% interval" in tex
     assert r"EquiNAS\_D" in tex
     rows = [line for line in tex.splitlines() if "&" in line]
-    assert {line.count("&") for line in rows} == {len(summary.columns("D4")) - 1}
+    assert {line.count("&") for line in rows} == {len(tables.columns("D4")) - 1}
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     (tmp_path / "config.json").write_text("{\n}\n")
     for arguments, message in (
@@ -433,12 +430,12 @@ def test_presets_run_by_their_name(folder, capsys, monkeypatch):
     monkeypatch.setattr(BaselineTask, "run", lambda *_: [found])
     arguments = ["--only", "small/mnist-C4/D4", "--seeds", "1", "--name", "run"]
     reproduce.main(arguments)
-    (row,) = read(folder / "runs/run" / ROWS)
+    (row,) = read_lines(folder / "runs/run" / ROWS)
     assert row["test_error"] == 0.1
     assert (row["experiment"], row["method"]) == ("small/mnist-C4", "D4")
     assert row["config"]["data_group"] == "C4"
     reproduce.main(arguments)
-    assert len(read(folder / "runs/run" / ROWS)) == 1
+    assert len(read_lines(folder / "runs/run" / ROWS)) == 1
     assert "small/mnist-C4" in capsys.readouterr().out
 
 
@@ -467,64 +464,3 @@ def test_the_methods_share_the_network_of_the_comparison():
     assert sum(evolution.lengths(few)) == 9  # of ten: an eighth of a pass is one step
     assert isinstance(evolution, EvolutionTask)
     assert evolution.candidates[0] == eq.dihedral(4)
-
-
-def kill_when(process, event, deadline=240):
-    """Kill a process as soon as something is seen, unless it ends before."""
-    begin = time.monotonic()
-    while process.poll() is None and not event():
-        assert time.monotonic() - begin < deadline
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-@pytest.mark.slow
-def test_sigkill_in_training_selection_and_writing(tmp_path, environment):
-    """The real command, killed again and again, ends where an undisturbed one does."""
-    command = [sys.executable, "-m", "experiments.compare", *TINY, "--data", "quarter"]
-    command += ["--batch-size", "1000", "--seeds", "1"]
-    command += ["--methods", "EquiNAS_E", "--reference", "EquiNAS_E"]
-
-    def start(*arguments):
-        return subprocess.Popen(
-            [*command, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
-
-    assert start("--name", "whole").wait() == 0
-    whole, killed = tmp_path / "runs/whole", tmp_path / "runs/killed"
-
-    def sizes():
-        return {str(p): p.stat().st_size for p in killed.rglob("metrics.jsonl")}
-
-    rng = np.random.default_rng(0)
-    process = start("--name", "killed")
-    for kind in ("at random", "record", "writing", "at random"):
-        at, before = time.monotonic() + rng.uniform(3, 10), sizes()
-        events = {
-            # in training, or on the way there
-            "at random": lambda at=at: time.monotonic() > at,
-            # selected, and its record written, but not its checkpoint
-            "record": lambda before=before: sizes().items() - before.items(),
-            # a file half written
-            "writing": lambda: any(killed.rglob("*.partial")),
-        }
-        kill_when(process, events[kind])
-        resume = ["--resume"] * (killed / "config.json").exists()
-        process = start("--name", "killed", *resume)
-    assert process.wait() == 0
-    names = [p.relative_to(whole) for p in whole.rglob("*") if p.is_file()]
-    assert {p.relative_to(killed) for p in killed.rglob("*") if p.is_file()} == {*names}
-    for name in names:
-        if name.name in ("metrics.jsonl", "checkpoint.msgpack") or (
-            name.name == "result.json" and len(name.parts) > 1
-        ):
-            assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
-    ours, theirs = (
-        [{k: v for k, v in row.items() if k != "seconds"} for row in read(run / ROWS)]
-        for run in (whole, killed)
-    )
-    assert ours == theirs

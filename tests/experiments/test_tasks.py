@@ -11,8 +11,8 @@ import eqjax as eq
 from experiments import baseline, compare, differentiate, evolve
 from experiments.data import catalogue
 from experiments.data.splits import Split
-from experiments.folders import files
-from experiments.folders.collect import read
+from experiments.runs import files
+from experiments.runs.files import read_lines
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
 from experiments.tasks.differentiate import DifferentiationTask
 from tests.tiny import SMALL, TINY
@@ -37,7 +37,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
         "trial.png",
         "retrained",
     }
-    records = read(whole / "metrics.jsonl")
+    records = read_lines(whole / "metrics.jsonl")
     assert [r["step"] for r in records] == [6, 12]
     steps = [point["step"] for r in records for point in r["mixtures"]]
     assert steps == list(range(1, 13))
@@ -69,7 +69,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     def die(path, content):
         if (
             path.name == "checkpoint.msgpack"
-            and len(read(killed / "metrics.jsonl")) > 1
+            and len(read_lines(killed / "metrics.jsonl")) > 1
         ):
             raise Killed  # metrics of the second piece written, its checkpoint not
         save(path, content)
@@ -96,8 +96,9 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     ids=lambda extra: extra[1],
 )
 def test_the_switches_of_the_search(folder, extra):
-    differentiate.main([*TINY, "--epochs", "0.5", *extra, "--name", "run"])
-    (record,) = read(folder / "runs/run/metrics.jsonl")
+    groups = ["--groups", "D4", "C1"]
+    differentiate.main([*TINY, *groups, "--epochs", "0.5", *extra, "--name", "run"])
+    (record,) = read_lines(folder / "runs/run/metrics.jsonl")
     retrained = (folder / "runs/run/retrained/result.json").exists()
     assert retrained == ("--no-retrain" not in extra)
     last = record["mixtures"][-1]["weights"]

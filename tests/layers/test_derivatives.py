@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.catalogue import CONSTRAINED, CONSTRAINTS, LINE, PLANE
+from tests.catalogue import CONSTRAINED, CONSTRAINT_CASES, LINE, PLANE
 
 CASES = {f"plane, {name}": (case, {}) for name, case in PLANE.items()}
 CASES |= {f"line, {name}": (case, {}) for name, case in LINE.items()}
 CASES |= {
     f"{word}, {name}": (CONSTRAINED[name], {"constraint": constraint})
-    for word, constraint in CONSTRAINTS.items()
+    for word, constraint in CONSTRAINT_CASES.items()
     for name in ("conv circular", "head")
 }
 STEP = 1e-3

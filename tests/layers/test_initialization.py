@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from tests.catalogue import CONSTRAINTS, D4, FLIP, LINE, PLANE, program, run, volume
+from tests.catalogue import (
+    CONSTRAINT_CASES,
+    D4,
+    FLIP,
+    LINE,
+    PLANE,
+    program,
+    run,
+    volume,
+)
 
 ZEROS = {"bias_init": nn.initializers.zeros_init()}
 CONVOLUTIONS = {
@@ -65,9 +74,9 @@ def test_output_variance_is_the_same_for_every_group(name):
         np.testing.assert_allclose(variances, 1, rtol=CLOSE)
 
 
-@pytest.mark.parametrize("word", CONSTRAINTS)
+@pytest.mark.parametrize("word", CONSTRAINT_CASES)
 def test_constraints_start_with_the_variance_that_they_say(word):
-    constraint = CONSTRAINTS[word]
+    constraint = CONSTRAINT_CASES[word]
     layer = eq.GroupConv(
         32, 3, padding="CIRCULAR", use_bias=False, group=D4, constraint=constraint
     )

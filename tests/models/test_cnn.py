@@ -72,7 +72,7 @@ def trained(model, size, steps=3):
     optimizer = optax.adam(0.01)
     state = training.init_state(jax.random.key(0), model, optimizer, x)
     state, _ = training.train(state, [(x, y)] * steps, model=model, optimizer=optimizer)
-    return lambda x: model.apply(state.variables, x), x
+    return jax.jit(lambda x: model.apply(state.variables, x)), x
 
 
 @pytest.mark.parametrize("size", [8, 9, 12])

@@ -82,8 +82,12 @@ def expected():
     trained, rows = [], []
     for member, source, target in zip(parents(), SOURCES, TARGETS, strict=True):
         sides = {"source": source, "target": target, "inputs": X}
-        variables, _ = eq.morph(member.variables, **sides)
-        opt_state = eq.morph_optimizer(member.opt_state, **sides)
+        variables, opt_state = jax.jit(
+            lambda member, sides=sides: (
+                eq.morph(member.variables, **sides)[0],
+                eq.morph_optimizer(member.opt_state, **sides),
+            )
+        )(member)
         state = training.pack_state(variables, opt_state, member.step)
         state, fitted = training.train(state, batches(), model=target, optimizer=ADAM)
         measured = training.evaluate(state.variables, *data(21, seed=9), model=target)

@@ -1,8 +1,4 @@
-"""The folder of a run: configuration, metrics as JSON lines, checkpoint, result.
-
-A checkpoint replaces the one before in a single step, so that a run which is killed at
-any moment continues from the last one.
-"""
+"""The folder of a run: a new one, or one to continue; its settings; its lock."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from experiments.data.splits import Dataset
-from experiments.folders.files import PARTIAL, environment, write_json
+from experiments.runs.files import CONFIG, PARTIAL, environment, write_json
 
 
 class Settings(Protocol):
@@ -40,7 +36,6 @@ class Settings(Protocol):
 
 Kind = TypeVar("Kind", bound=Any)
 ROOT = Path("runs")
-CONFIG = "config.json"  # the first file of a run: a folder without it holds none
 LOCK = "lock"
 
 
@@ -52,7 +47,7 @@ def new_folder(name: str | None, default: str) -> Path:
       default: used where no name is given, numbered if it exists.
 
     Raises:
-      ValueError: the name is taken or no plain name.
+      ValueError: the name is taken or not a plain name.
     """
     if name is None:
         names = [default, *(f"{default}-{i}" for i in range(2, 10_000))]
@@ -101,14 +96,12 @@ def open_run(task: Settings, default: str) -> Path:
         )
     before, unset = saved_task(folder, type(task)), type(task)()
     _check_data(folder, before)
-    for name in (field.name for field in dataclasses.fields(task)):
-        asked, saved, default_value = (
-            getattr(each, name) for each in (task, before, unset)
-        )
-        if name != "resume" and asked not in (default_value, saved):
+    asked, saved, plain = map(options, (task, before, unset))
+    for name, value in asked.items():
+        if name != "resume" and value not in (plain[name], saved[name]):
             raise ValueError(
-                f"run {task.name!r} has {name} {saved}, and --resume cannot change it "
-                f"to {asked}"
+                f"run {task.name!r} has {name} {saved[name]}, and --resume cannot "
+                f"change it to {value}"
             )
     return folder
 
@@ -122,12 +115,11 @@ def enter(folder: Path, task: Kind) -> Kind:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).exists():
         _write_task(folder, task)
-    saved = saved_task(folder, type(task))
-    for field in dataclasses.fields(task):
-        now, before = (getattr(c, field.name) for c in (task, saved))
-        if now != before:
+    saved = options(saved_task(folder, type(task)))
+    for name, value in options(task).items():
+        if value != saved[name]:
             raise ValueError(
-                f"{folder} was begun with {field.name} {before}, not {now}; choose "
+                f"{folder} was begun with {name} {saved[name]}, not {value}; choose "
                 "another --name, or remove it"
             )
     _check_data(folder, task)
@@ -170,24 +162,44 @@ def _write_task(folder: Path, task: Settings) -> None:
     write_json(folder / CONFIG, saved)
 
 
+def options(task: Any) -> dict[str, Any]:
+    """Return the settings of a task, nested ones too, by their names as options."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(task):
+        value = getattr(task, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = options(value)
+            found |= {f"{field.name}.{name}": own for name, own in inner.items()}
+        else:
+            found[field.name] = value
+    return {name.removeprefix("constraints."): own for name, own in found.items()}
+
+
 def saved_task(folder: Path, kind: type[Kind]) -> Kind:
-    """Return the configuration that a run was started with.
+    """Return the settings that a run was started with.
 
     Raises:
-      ValueError: it is the run of another experiment.
+      ValueError: it is the run of another command.
     """
     saved = json.loads((folder / CONFIG).read_text())["config"]
-    names = {field.name for field in dataclasses.fields(kind)}
-    if names != saved.keys():
-        odd = ", ".join(sorted(names ^ saved.keys()))
+    try:
+        return _restored(kind(), saved)
+    except KeyError as error:
         raise ValueError(
-            f"{folder} holds no run of this command: its settings differ in {odd}"
-        )
-    return _restored(kind(), saved)
+            f"{folder} holds no run of this command: its settings differ in "
+            f"{error.args[0]}"
+        ) from None
 
 
 def _restored(default: Kind, saved: dict[str, Any]) -> Kind:
-    """Return settings from what JSON made of them, those inside them included."""
+    """Return settings from what JSON made of them, those inside them included.
+
+    Raises:
+      KeyError: they are not those of the default; it names the first that differ.
+    """
+    names = {field.name for field in dataclasses.fields(default)}
+    if names != saved.keys():
+        raise KeyError(", ".join(sorted(names ^ saved.keys())))
     values: dict[str, Any] = {}
     for name, value in saved.items():
         own = getattr(default, name)

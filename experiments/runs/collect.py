@@ -12,12 +12,11 @@ from typing import Any, ClassVar, Protocol
 from rich.console import Console
 
 from experiments.data.splits import Dataset
-from experiments.folders import files, runs
+from experiments.runs import files, run_folder
+from experiments.runs.files import ROWS, TIMING, read_lines
 
-ROWS = "results.jsonl"
 
-
-class Method(Protocol):
+class MethodTask(Protocol):
     """What is asked of the task of a method, a frozen dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -25,11 +24,6 @@ class Method(Protocol):
     @property
     def seed(self) -> int:
         """Of the run."""
-        ...
-
-    @property
-    def passes(self) -> float:
-        """Passes over the training images."""
         ...
 
     def load(self) -> Dataset:
@@ -57,7 +51,7 @@ class MethodRun:
 
     experiment: str
     method: str
-    task: Method
+    task: MethodTask
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -89,8 +83,8 @@ def collect(
     """
     file = folder / ROWS
     keys = {each.key for each in wanted}
-    with runs.alone(folder):
-        rows = read(file)
+    with run_folder.alone(folder):
+        rows = read_lines(file)
         done = {_key(row) for row in rows}
         sources = {row["experiment"]: row["data"] for row in rows}
         for each in wanted:
@@ -105,7 +99,7 @@ def collect(
                 new = _rows(each, folder / each.folder_name)
                 lines = "".join(json.dumps(row) + "\n" for row in rows + new)
                 files.write_atomically(file, lines)
-                rows = read(file)
+                rows = read_lines(file)
                 for row in new:
                     error = row["test_error"]
                     told = "" if error is None else f"test error {100 * error:.2f} % "
@@ -122,7 +116,7 @@ def _key(row: dict[str, Any]) -> tuple[str, str, int]:
 
 def _rows(each: MethodRun, folder: Path) -> list[dict[str, Any]]:
     """Run a method, and return the rows of its report with all that belongs to them."""
-    task = runs.enter(folder, each.task)
+    task = run_folder.enter(folder, each.task)
     begin = time.perf_counter()
     found = task.run(folder, Console(quiet=True))
     after = time.perf_counter() - begin
@@ -140,11 +134,5 @@ def _rows(each: MethodRun, folder: Path) -> list[dict[str, Any]]:
 
 def trained_seconds(folder: Path) -> float:
     """Return the seconds of all trainings in a folder, however interrupted."""
-    lines = [line for file in folder.rglob("timing.jsonl") for line in read(file)]
+    lines = [line for file in folder.rglob(TIMING) for line in read_lines(file)]
     return sum(line["seconds"] for line in lines)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file, none if there is no such file."""
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines]

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what is said of the machine."""
+"""The files of a run: their names, how they are written, and what made them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from typing import Any
 
 import jax
 
+CONFIG = "config.json"  # the first file of a run: a folder without it holds none
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+CHECKPOINT = "checkpoint.msgpack"
+RESULT = "result.json"
+ROWS = "results.jsonl"
 PARTIAL = ".partial"  # behind the name of a file that is being written
 
 
@@ -43,12 +48,18 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
         file.write(json.dumps(record) + "\n")
 
 
-def read_lines(path: Path, *, before: int) -> list[dict[str, Any]]:
-    """Read the records of the first generations and cut the file behind them.
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file of JSON lines, none if there is no such file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
-    A run that was killed may have written a line, or part of one, for a generation
-    whose checkpoint it never reached.
+
+def keep_lines(path: Path, count: int) -> list[dict[str, Any]]:
+    """Return the first records of a file of JSON lines, and cut it behind them.
+
+    A run that was killed may have written a line, or part of one, for work whose
+    checkpoint it never reached.
     """
-    lines = path.read_text().splitlines()[:before] if path.exists() else []
+    lines = path.read_text().splitlines()[:count] if path.exists() else []
     write_atomically(path, "".join(line + "\n" for line in lines))
     return [json.loads(line) for line in lines]

@@ -11,7 +11,7 @@ from flax import serialization
 import eqjax as eq
 from eqjax.search import Checkpoint, Score, SearchState
 from eqjax.training import TrainState
-from experiments.folders import files
+from experiments.runs import files
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
