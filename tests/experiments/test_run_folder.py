@@ -37,8 +37,8 @@ def test_options_of_constraints_are_compared_one_by_one(folder):
     assert continued(soft(learned=True)).name == "run"  # softness was not given
     with pytest.raises(ValueError, match=r"has soft.softness 0.8, and .* change it to"):
         continued(soft(softness=0.7, learned=True))
+    other = BaselineTask(**{**vars(soft(learned=True)), "name": "run"})
     with pytest.raises(ValueError, match=r"begun with soft.softness 0.8, not 0.9"):
-        other = BaselineTask(**{**vars(soft(learned=True)), "name": "run"})
         run_folder.enter(folder / "runs/run", other)
     saved = json.loads((folder / "runs/run/config.json").read_text())
     del saved["config"]["constraints"]["soft"]["learned"]
