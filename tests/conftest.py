@@ -1,8 +1,9 @@
 """Double precision for laws, and runtime checks of all jaxtyping annotations.
 
 Nearly all of the tests' time is compiling, so LLVM does not optimize here, and XLA
-emits fusions in the older way: less than half of the time. Commands in processes of
-their own are compiled as users have them, and share what they have compiled.
+emits fusions in the older way: less than half of the time. All workers, and commands in
+processes of their own, which are compiled as users have them, share one compilation
+cache; the next run begins with it.
 """
 
 import ctypes
@@ -21,6 +22,15 @@ os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
 )
+COMPILED = {
+    "jax_compilation_cache_dir": str(
+        Path(__file__).parents[1] / ".pytest_cache" / "compiled"
+    ),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
+for setting, value in COMPILED.items():
+    jax.config.update(setting, value)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 4)  # for meshes; all else uses the first
 jaxtyping.install_import_hook(
@@ -47,17 +57,11 @@ def digits_of(task):
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory, worker_id):
+def environment():
     """The environment of commands in processes of their own, as users have them."""
     kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent  # of all workers
-    return kept | {
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-    }
+    cache = {setting.upper(): str(value) for setting, value in COMPILED.items()}
+    return {**kept, **cache, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @pytest.fixture

@@ -193,10 +193,7 @@ def evolve(
             point, produced, folder, key="generation", save=save, report=report
         )
     front = test_front(loop, point, dataset)
-    layers = [f"layer {i + 1}" for i in range(len(task.features))]
-    names = [*layers, "head"] if task.network == "exact" else layers
-    picture = pictures.search_figure(records, front, names, task.ambient_group)
-    pictures.save(picture, folder / "search.png")
+    draw(task, records, front, folder)
     found = {
         "front": front,
         "diverged": point.state.diverged,
@@ -204,6 +201,19 @@ def evolve(
     }
     files.write_json(result, found)
     return found
+
+
+def draw(
+    task: EvolutionTask,
+    records: Sequence[dict[str, Any]],
+    front: Sequence[dict[str, Any]],
+    folder: Path,
+) -> None:
+    """Write the picture of a search into its folder."""
+    layers = [f"layer {i + 1}" for i in range(len(task.features))]
+    names = [*layers, "head"] if task.network == "exact" else layers
+    figure = pictures.search_figure(records, front, names, task.ambient_group)
+    pictures.save(figure, folder / "search.png")
 
 
 def best_of(front: Sequence[dict[str, Any]], steps: int) -> dict[str, Any]:
