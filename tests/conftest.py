@@ -94,7 +94,7 @@ def programs_are_bounded():
         forget_programs()
 
 
-ENOUGH = 2**30  # bytes
+ENOUGH = 3 * 2**28  # bytes
 left_after_forgetting = {"bytes": 0}
 
 

@@ -99,12 +99,13 @@ def test_new_things_work_from_the_command_line(copy, environment):
 def test_new_things_obey_the_laws(copy, environment):
     chosen = (
         "(gated and (symmetric_point or collapses) and (circular or head))"
-        " or (shift and (D4 or C2 or D1)) or layout"
+        " or (shift and (D4 or C2 or D1)) or layout or belongs_where"
     )
     files = [
         "tests/test_layout.py",
         "tests/constraints/test_relaxations.py",
         "tests/layers/test_conv.py",
+        "tests/experiments/test_data.py",
     ]
     options = ["-q", "-k", chosen, "-p", "no:cacheprovider"]
     printed = run(copy, environment, "-m", "pytest", *options, *files)

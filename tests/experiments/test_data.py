@@ -855,6 +855,8 @@ def test_bad_arguments(arguments, message):
 @pytest.mark.parametrize("name", catalogue.DATASETS)
 def test_error_says_what_belongs_where(name, root):
     holds = catalogue._module(catalogue.DATASETS[name]).HOLDS[name]
+    if holds.startswith("nothing"):
+        pytest.skip(f"{name} has no files")
     expected = f"{root / name} should hold {holds}"
     with pytest.raises(FileNotFoundError) as error:
         catalogue.load(name)
