@@ -50,12 +50,12 @@ def test_the_recompiling_search_is_the_same_search():
     numbers = []
     for search in (ours, Recompiling(**fields)):
         point = ours.start(config.first_architecture)
-        for _ in range(2):
+        for _ in range(3):
             point, record = search.generation(point, lambda done, total: None)
             rows = record["children"]
         numbers.append([[r["train_loss"], r["validation_loss"]] for r in rows])
         names = [r["groups"] for r in rows]
-    assert len(names) == 2
+    assert len(names) == 4
     np.testing.assert_allclose(*numbers, rtol=1e-3)
 
 

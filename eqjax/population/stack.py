@@ -340,7 +340,12 @@ def lower_training(
 def lower_evaluation(
     population: Population, target: jax.ShapeDtypeStruct = CLASS_NUMBER
 ) -> jax.stages.Lowered:
-    """Return the program of `Population.evaluate`, lowered; arguments as before."""
+    """Return the program of `Population.evaluate`, lowered for compilation.
+
+    Args:
+      population: whose program.
+      target: shape and dtype of the target of one sample; a class number by default.
+    """
     batch, inputs = population._evaluation_batch, population.inputs
     x, y, weight = (
         jax.ShapeDtypeStruct((batch, *shape), dtype)

@@ -45,7 +45,7 @@ def test_sigkill_in_training_selection_and_writing(tmp_path, environment):
 
     rng = np.random.default_rng(0)
     process = start("--name", "killed")
-    for kind in ("record", "writing", "at random"):
+    for kind in ("at random", "record", "writing", "at random"):
         at, before = time.monotonic() + rng.uniform(3, 10), sizes()
         events = {
             # in training, or on the way there
