@@ -35,8 +35,9 @@ class Recompiling(SearchLoop):
     """The search with static groups: a program for every architecture."""
 
     def _train_children(
-        self, before: Checkpoint, proposals: Sequence[Proposal]
+        self, before: Checkpoint, proposals: Sequence[Proposal], on_call: Any
     ) -> tuple[list[TrainState], list[dict]]:
+        del on_call
         members, rows = [], []
         for proposal in proposals:
             parent = before.state.architectures[proposal.parent]

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = shell.console()
     with shell.errors_end_it(console):
         settings = shell.parse(ComparisonTask, __doc__, arguments)
-        task, folder = shell.open_folder(settings, "compare")
+        task, folder = shell.open_folder(console, settings, "compare")
     console.print(f"writing to {folder}")
     with shell.interruptible(console, f"--name {folder.name} --resume"):
         rows = task.run(folder, console)

@@ -12,7 +12,12 @@ import tyro
 
 from experiments import shell
 from experiments.engine.hosts import Hosts
-from experiments.reports.printing import print_front, print_readings, say_what_is_exact
+from experiments.reports.printing import (
+    print_front,
+    print_readings,
+    print_verdict,
+    say_what_is_exact,
+)
 from experiments.runs import run_folder
 from experiments.tasks.evolve import EvolutionTask, evolve, retrain
 
@@ -36,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             with hosts.leaving():
                 devices = hosts.connect(options.task.batch_size)
                 task, folder = shell.open_folder(
-                    options.task, "evolve", hosts.replicate
+                    console, options.task, "evolve", hosts.replicate
                 )
             dataset = task.load()
             held.enter_context(run_folder.alone(folder))
@@ -49,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             result = evolve(task, dataset, folder, console, devices, hosts.data_devices)
             retrained = retrain(task, result, folder, console)
         print_front(console, result["front"])
+        print_verdict(console, result["verdict"])
         if retrained:
             print_readings(console, retrained)
         console.print(f"picture: {folder / 'search.png'}")

@@ -104,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         if settings.show:
             print_list(console, chosen)
             return
+        console.print(f"looking at the data of {len(chosen)} experiments")
         with shell.interruptible(console, "the same command"):
             for preset in chosen:
                 preset.task.check()  # errors leave no folder behind

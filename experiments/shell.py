@@ -1,18 +1,22 @@
 """The shell around every command: arguments, errors, folders, interruptions.
 
 A command reads its settings, refuses bad ones before it leaves a file behind, works in
-a folder of its own, and says how to continue when it is interrupted.
+a folder of its own, and says how to continue when it is interrupted. The programs that
+it compiles are kept, in `~/.cache/eqjax/compiled` or where JAX_COMPILATION_CACHE_DIR
+says, and the next command that needs them starts sooner.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -21,11 +25,17 @@ from experiments.runs import run_folder
 from experiments.tasks.task import SingleTask
 
 WIDTH = 160  # of what is printed into a file
+KEPT_BYTES = 2**31  # of compiled programs; the oldest make room
 AnySettings = TypeVar("AnySettings")
 
 
 class FolderSettings(run_folder.Settings, Protocol):
     """The settings of a command that has a run folder."""
+
+    @property
+    def data(self) -> str:
+        """Which data."""
+        ...
 
     @property
     def label(self) -> str:
@@ -68,11 +78,24 @@ def interruptible(console: Console, resume: str) -> Iterator[None]:
 def parse(
     kind: type[AnySettings], description: str | None, arguments: list[str] | None
 ) -> AnySettings:
-    """Read settings from the command line."""
-    return tyro.cli(kind, args=arguments, description=description)
+    """Read settings from the command line, and keep what is compiled from then on."""
+    settings = tyro.cli(kind, args=arguments, description=description)
+    keep_compiled()
+    return settings
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs in a folder of the user, unless JAX has been told one."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "eqjax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_max_size", KEPT_BYTES)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def open_folder(
+    console: Console,
     settings: AnyFolderSettings,
     command: str,
     replicate: Callable[[Callable[[], Path]], Path] = lambda open_one: open_one(),
@@ -80,6 +103,7 @@ def open_folder(
     """Return the settings and the folder of a new run, or of the one to continue.
 
     Args:
+      console: to say what takes its time.
       settings: from the command line.
       command: what new folders are called after.
       replicate: opens the folder on the first of several processes.
@@ -88,6 +112,7 @@ def open_folder(
       ValueError: they cannot run, or do not belong to the folder.
       OSError: files of the data are missing.
     """
+    console.print(f"loading {settings.data}", markup=False)
     if not settings.resume:
         settings.check()  # errors leave no folder behind
     default = f"{command}-{settings.label}"
@@ -105,7 +130,8 @@ def train(
     out = console()
     with contextlib.ExitStack() as held:
         with errors_end_it(out):
-            task, folder = open_folder(parse(kind, description, arguments), command)
+            settings = parse(kind, description, arguments)
+            task, folder = open_folder(out, settings, command)
             dataset = task.load()
             model = task.prepare(dataset).trial.model
             held.enter_context(run_folder.alone(folder))

@@ -14,6 +14,7 @@ from typing import Any
 import flax
 import flax.linen as nn
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict
 
 from eqjax.constraints.collections import PARAMS
@@ -112,7 +113,8 @@ def match(
             continue
         tie, other = a.ties[path], b.ties[path]
         _check_widths(path, a, b)
-        if tie.table is not other.table or tie.parametrization != other.parametrization:
+        same_orbits = np.array_equal(tie.table.index, other.table.index)
+        if not same_orbits or tie.parametrization != other.parametrization:
             plan.moves[path] = Move(tie, other, a.stacked[path])
     return plan
 

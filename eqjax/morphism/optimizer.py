@@ -25,6 +25,7 @@ def morph_optimizer(
     target: nn.Module,
     inputs: Any,
     call_kwargs: Mapping[str, Any] | None = None,
+    restart: bool = False,
 ) -> Any:
     """Carry the state of an optax optimizer along with `morph`.
 
@@ -45,6 +46,8 @@ def morph_optimizer(
       target: as in `morph`.
       inputs: as in `morph`.
       call_kwargs: as in `morph`.
+      restart: moments of the layers that change start at zero instead: see
+        `restart_optimizer`.
 
     Returns:
       The state of the same optimizer for the target's parameters.
@@ -59,7 +62,8 @@ def morph_optimizer(
             "meaning under another one; start a new optimizer"
         )
     params = {path[1:] for path in plan.source.shapes if path[0] == PARAMS}
-    return carry_optimizer(opt_state, params, plan.moves)
+    carried = carry_optimizer(opt_state, params, plan.moves)
+    return restart_optimizer(carried, params, plan.moves) if restart else carried
 
 
 def carry_optimizer(
@@ -99,6 +103,30 @@ def carry_optimizer(
             )
         new.append(carry(jnp.asarray(leaf), move, weight))
     return jax.tree_util.tree_unflatten(structure, new)
+
+
+def restart_optimizer(
+    opt_state: Any, params: Set[Path], moves: Mapping[Path, Move]
+) -> Any:
+    """Set what an optimizer keeps of parameters that moved to zero.
+
+    Relaxed directions start at zero, often at a saddle, and what Adam carries for them
+    is the large second moment of the symmetric gradient, which makes their steps small.
+    Counts are kept: Adam does not correct the new moments for starting at zero, and its
+    first steps are a few times longer.
+
+    Args:
+      opt_state: over the new groups, as from `carry_optimizer`.
+      params: the paths of all parameters, without their collection.
+      moves: the parameters that changed, by path from their collection on.
+    """
+
+    def restart(keys: tuple, leaf: Any) -> Any:
+        owner, field = owner_of(keys, params)
+        kept = (PARAMS, *owner) not in moves or field == _STEP_SCALE
+        return leaf if kept else jnp.zeros_like(leaf)
+
+    return jax.tree_util.tree_map_with_path(restart, opt_state)
 
 
 class CompensationState(NamedTuple):

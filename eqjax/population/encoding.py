@@ -29,7 +29,7 @@ from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Tie
 from eqjax.morphism.carrying import carry, value_weight
 from eqjax.morphism.matching import Move, Path, TiedModel, check_shape, show, tied_model
-from eqjax.morphism.optimizer import carry_optimizer, owner_of
+from eqjax.morphism.optimizer import carry_optimizer, owner_of, restart_optimizer
 from eqjax.training.state import TrainState, pack_state
 
 _TABLE = ("index", "size", "representative")
@@ -207,6 +207,7 @@ def relax(
     model: nn.Module,
     inputs: Any,
     call_kwargs: Mapping[str, Any] | None = None,
+    restart: bool = False,
 ) -> TrainState:
     """Carry an encoded member to other groups: `morph` and `morph_optimizer`, traced.
 
@@ -216,6 +217,8 @@ def relax(
       model: the model in any groups.
       inputs: as in `orbit_variables`.
       call_kwargs: as in `orbit_variables`.
+      restart: what the optimizer keeps of a layer that changes is zero, instead of
+        carried: as if it had never taken a step.
 
     Returns:
       The encoded state over the new groups; parameters whose table stays are kept bit
@@ -235,6 +238,8 @@ def relax(
         for path, leaf in params.items()
     }
     opt_state = carry_optimizer(state.opt_state, params.keys(), moves)
+    if restart:
+        opt_state = restart_optimizer(opt_state, params.keys(), moves)
 
     def keep(keys: tuple, old: jax.Array, new: jax.Array) -> jax.Array:
         path, _ = owner_of(keys, params.keys())

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,6 +50,8 @@ class Population:
       inputs: a batch of inputs, or its `jax.ShapeDtypeStruct`.
       strategy: how stacks are worked on.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.
+      restart: layers that are relaxed start with zero moments; see
+        `morphism.optimizer.restart_optimizer`.
     """
 
     model: nn.Module
@@ -57,6 +59,7 @@ class Population:
     inputs: jax.ShapeDtypeStruct
     strategy: Strategy = Strategy()
     loss_fn: LossFn = cross_entropy
+    restart: bool = False
 
     def __post_init__(self):
         """Keep no more of the inputs than their shape; check them and the model."""
@@ -137,6 +140,7 @@ class Population:
         stack: TrainState,
         batches: Iterable[Batch],
         key: jax.Array | None = None,
+        on_call: Callable[[int, Metrics], None] | None = None,
     ) -> tuple[TrainState, Metrics]:
         """Take one step per batch, the same batches for every member.
 
@@ -144,15 +148,22 @@ class Population:
           stack: before the first step; its memory is used for what is returned.
           batches: pairs (x, y), each x like the inputs.
           key: for models with dropout; the same for every member.
+          on_call: called after every call of the compiled program with the steps taken
+            so far and the call's mean metrics, arrays (width,) on the devices.
 
         Returns:
           The stack after the last step, and its metrics averaged over the batches,
           numpy arrays (width,) each.
         """
+        taken = 0
 
         def call(stack, arguments):
+            nonlocal taken
             x, y, count = arguments
             stack, sums = _train(stack, x, y, count, key, population=self)
+            taken += count
+            if on_call is not None:
+                on_call(taken, jax.tree.map(lambda total: total / count, sums))
             return stack, (sums, count)
 
         stack, calls = run_steps(call, stack, self._calls(batches))
@@ -255,7 +266,10 @@ def _init(keys, orbits, *, population: Population, impl: str):
 @_compiled
 def _relax(stack, orbits, *, population: Population):
     one = functools.partial(
-        encoding.relax, model=population.model, inputs=population.inputs
+        encoding.relax,
+        model=population.model,
+        inputs=population.inputs,
+        restart=population.restart,
     )
     return over_members(one, population.strategy, stack, orbits)
 

@@ -18,6 +18,7 @@ from eqjax.search.selection import (
     Score as Score,
     pareto_front as pareto_front,
 )
+from eqjax.search.verdicts import Verdict as Verdict, verdict as verdict
 
 # The searches that `experiments.evolve --search` and comparisons know.
 SEARCHES: dict[str, type[Evolution]] = {

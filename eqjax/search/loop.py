@@ -70,13 +70,17 @@ class SearchLoop:
         return jax.eval_shape(init, self.population.inputs)
 
     def generation(
-        self, before: Checkpoint, on_child: Callable[[int, int], None]
+        self,
+        before: Checkpoint,
+        on_child: Callable[[int, int], None],
+        on_call: Callable[[int, Metrics], None] | None = None,
     ) -> tuple[Checkpoint, dict]:
         """Train one generation of children and select the next population.
 
         Args:
           before: the search so far.
           on_child: called with (children done, children in all).
+          on_call: as in `Population.train`.
 
         Returns:
           The search after the generation, and its record for the metrics: its number,
@@ -90,7 +94,7 @@ class SearchLoop:
         rows: list[dict] = []
         for part in self.population.split(len(proposals)):
             on_child(part.start, len(proposals))
-            members, new = self._train_children(before, proposals[part])
+            members, new = self._train_children(before, proposals[part], on_call)
             trained += members
             rows += new
         on_child(len(proposals), len(proposals))
@@ -108,7 +112,10 @@ class SearchLoop:
         return Checkpoint(after, survivors), record
 
     def _train_children(
-        self, before: Checkpoint, proposals: Sequence[Proposal]
+        self,
+        before: Checkpoint,
+        proposals: Sequence[Proposal],
+        on_call: Callable[[int, Metrics], None] | None,
     ) -> tuple[list[TrainState], list[dict]]:
         """Train the proposals of one stack; return them and their rows."""
         state, population = before.state, self.population
@@ -116,7 +123,7 @@ class SearchLoop:
         sources = [self.make_model(state.architectures[p.parent]) for p in proposals]
         targets = [self.make_model(p.architecture) for p in proposals]
         stack = population.relax(population.load(parents, sources), targets)
-        stack, fitted = population.train(stack, self.batches(state))
+        stack, fitted = population.train(stack, self.batches(state), on_call=on_call)
         measured = population.evaluate(stack, *self.validation)
         members = population.unload(stack, targets)
         rows = [

@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from experiments.data.splits import Dataset, Split
 
@@ -86,6 +85,8 @@ def _move(images: np.ndarray, variant: str, rng: np.random.Generator) -> np.ndar
         return np.stack(
             [np.rot90(x, k) for x, k in zip(images, rotations, strict=True)]
         )
+    from scipy import ndimage  # slow to import, and of use here alone
+
     angles = rng.uniform(0, 360, size=len(images))
     return np.stack(
         [

@@ -28,7 +28,6 @@ from experiments.engine.trial import (
     unpack,
     weights_of,
 )
-from experiments.reports import pictures
 from experiments.reports.printing import progress
 from experiments.runs import files
 
@@ -106,6 +105,8 @@ def run(
         distances = ledger(
             variables, experiment.trial.model, experiment.task.inputs(dataset)
         )
+        from experiments.reports import pictures  # slow to import
+
         picture = pictures.trial_figure(records, distances)
         pictures.save(picture, folder / "trial.png")
         rows = experiment.read(variables, dataset)

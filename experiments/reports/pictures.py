@@ -244,12 +244,21 @@ def _draw_front(axes: Axes, records, front) -> None:
     )
     axes.set(xlabel="parameters", ylabel="error (%)")
     if children:
-        axes.set(xscale="log", yscale="log")
+        axes.set_xscale("log")
+        axes.set_yscale(**_scale([*errors, *(100 * m["test_error"] for m in front)]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("{x:g}")
     axes.tick_params(which="minor", labelsize="x-small")
     axes.legend()
+
+
+def _scale(errors: Sequence[float]) -> dict[str, Any]:
+    """Return a logarithmic scale; where an error is 0, linear below all others."""
+    if min(errors) > 0:
+        return {"value": "log"}
+    smallest = min((error for error in errors if error > 0), default=1.0)
+    return {"value": "symlog", "linthresh": smallest, "linscale": 0.5}
 
 
 def _draw_groups(axes_of: dict[str, Axes], records, ambient: eq.Group) -> None:

@@ -67,6 +67,13 @@ def print_front(console: Console, front: list[dict[str, Any]]) -> None:
     _print_networks(console, "Pareto front of the last population", rows)
 
 
+def print_verdict(console: Console, verdict: dict[str, Any]) -> None:
+    """Print which group a search names, and why, or that it cannot tell."""
+    group = verdict["group"]
+    named = "undecided" if group is None else f"symmetry of the data: {group}"
+    console.print(f"{named}; {verdict['reason']}", markup=False)
+
+
 def print_readings(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print what is reported of a trained network as a table."""
     _print_networks(console, "the trained network", rows)

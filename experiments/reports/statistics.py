@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 # How a row of the table is called after what was read out. The mixture as it is and
 # collapsed are one function; the latter tells the parameters at test.
@@ -151,7 +150,7 @@ def _line(
         errors,
         difference=statistics.mean(differences) if differences else None,
         interval=_interval(differences) if several else None,
-        p=float(stats.ttest_1samp(differences, 0).pvalue) if varied else None,
+        p=_p_value(differences) if varied else None,
         training_parameters={s: row["training_parameters"] for s, row in rows.items()},
         test_parameters={s: row["test_parameters"] for s, row in rows.items()},
         steps=statistics.median(row["steps"] for row in rows.values()),
@@ -164,8 +163,17 @@ def _errors(rows: dict[int, dict[str, Any]]) -> dict[int, float]:
     return {seed: 100 * row["test_error"] for seed, row in rows.items()}
 
 
+def _p_value(differences: Sequence[float]) -> float:
+    """Return that of the paired t test."""
+    from scipy import stats  # slow to import, and needed at the end
+
+    return float(stats.ttest_1samp(differences, 0).pvalue)
+
+
 def _interval(differences: Sequence[float]) -> tuple[float, float]:
     """Return the percentile interval of their mean, over resampled seeds."""
+    from scipy import stats
+
     found = stats.bootstrap(
         (differences,),
         np.mean,

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from experiments.reports import pictures
 from experiments.reports.statistics import LEVEL, Comparison, by_experiment, summarize
 
 ENDINGS = (".md", ".tex", ".png")
@@ -84,6 +83,8 @@ def write(
       reference: as in `summarize`.
       folder: to write into.
     """
+    from experiments.reports import pictures  # slow to import
+
     experiments = by_experiment(rows)
     compared = {name: summarize(own, reference) for name, own in experiments.items()}
     folder.mkdir(parents=True, exist_ok=True)

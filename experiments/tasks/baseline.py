@@ -13,7 +13,7 @@ from eqjax.constraints import CONSTRAINTS
 from experiments.data.splits import Dataset
 from experiments.engine.experiment import Experiment
 from experiments.engine.trial import TrainingState, Trial, reading
-from experiments.tasks.task import SingleTask
+from experiments.tasks.task import TRAINING, SingleTask
 
 METHOD_WORDS = ("static", "random", *CONSTRAINTS, "augmented")
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class BaselineTask(SingleTask):
     relaxed_after: float = 0.0
     """Passes over the training images with the larger group, of all --epochs; 0 relaxes
     the untrained weights."""
-    epochs: float = 4.0
-    """Passes over the training images."""
+    epochs: float | None = None
+    """Passes over the training images; 4 if not given, and at least 1,000 steps."""
     constraints: Annotated[ConstraintSettings, tyro.conf.arg(name="")] = (
         dataclasses.field(default_factory=ConstraintSettings)
     )
@@ -70,7 +70,9 @@ class BaselineTask(SingleTask):
             )
         if self.relaxed_from is not None and self.method != "static":
             raise ValueError("--relaxed-from goes with --method static alone")
-        if not 0 <= self.relaxed_after < self.epochs:
+        if self.relaxed_after < 0 or (
+            self.epochs is not None and self.relaxed_after >= self.epochs
+        ):
             raise ValueError("--relaxed-after must be at least 0 and below --epochs")
         if self.relaxed_after and self.relaxed_from is None:
             raise ValueError("--relaxed-after needs --relaxed-from")
@@ -78,7 +80,11 @@ class BaselineTask(SingleTask):
     @property
     def passes(self) -> float:
         """Passes over the training images."""
-        return self.epochs
+        return TRAINING.passes if self.epochs is None else self.epochs
+
+    def length(self, dataset: Dataset) -> int:
+        """Return the steps of the whole training."""
+        return self.steps(self.passes_over(dataset, self.epochs), dataset)
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -125,7 +131,7 @@ class BaselineTask(SingleTask):
 def prepare(task: BaselineTask, dataset: Dataset) -> Experiment:
     """Return the network of a task, how it is trained and what is reported."""
     task.inputs(dataset)  # raises where a batch is too large
-    steps = task.steps(task.epochs, dataset)
+    steps = task.length(dataset)
     model = task.model(task.architecture, task.constraint)
     augment = None
     if task.method == "augmented":
@@ -151,7 +157,7 @@ def relaxed(
                 f"--relaxed-from {larger.name} does not contain {group.name}"
             )
     source = task.model(eq.Architecture.uniform(larger, task.layers))
-    steps = task.steps(task.epochs, dataset)
+    steps = task.length(dataset)
     inputs = task.inputs(dataset)
     if not task.relaxed_after:
         optimizer = task.weight_optimizer(steps)

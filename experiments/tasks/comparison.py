@@ -23,8 +23,9 @@ class ComparisonTask(Task):
     """Which methods; all if not given."""
     seeds: int = 5
     """Seeds of each, from --seed on."""
-    epochs: float = 4.0
-    """Passes over the training images behind every network."""
+    epochs: float | None = None
+    """Passes over the training images behind every network; 4 if not given, and at
+    least 1,000 steps."""
     reference: str | None = None
     """Row of the table that all others are tested against; the ambient group if not
     given."""
@@ -66,7 +67,8 @@ class ComparisonTask(Task):
         """Return the task of a method with this network, data and seed."""
         shared = (field.name for field in dataclasses.fields(Task))
         own = {name: getattr(self, name) for name in shared}
-        changes = {"seed": seed, "name": None, "resume": False, "epochs": self.epochs}
+        epochs = self.passes_over(self.load(), self.epochs)
+        changes = {"seed": seed, "name": None, "resume": False, "epochs": epochs}
         return self.known[method](**{**own, **changes})
 
     def method_runs(self) -> list[MethodRun]:

@@ -13,7 +13,7 @@ from eqjax.training import count_parameters
 from experiments.data.splits import Dataset
 from experiments.engine.experiment import Experiment, retraining
 from experiments.engine.trial import TrainingState, Trial, reading, weights_of
-from experiments.tasks.task import SingleTask, optimizer
+from experiments.tasks.task import TRAINING, SingleTask, optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +23,8 @@ class DifferentiationTask(SingleTask):
     groups: tuple[str, ...] | None = None
     """Candidates of every layer; one subgroup of the ambient group of every kind if not
     given."""
-    epochs: float = 4.0
-    """Passes over the training images."""
+    epochs: float | None = None
+    """Passes over the training images; 4 if not given, and at least 1,000 steps."""
     mixture: Literal["learned", "random"] = "learned"
     """Descend on the logits, or move them at random (control)."""
     mixture_rate: float = 0.05
@@ -56,7 +56,8 @@ class DifferentiationTask(SingleTask):
     @property
     def passes(self) -> float:
         """Passes over the training images: two gradients per step of the mixture."""
-        return self.epochs * (2 + self.retrain)
+        epochs = TRAINING.passes if self.epochs is None else self.epochs
+        return epochs * (2 + self.retrain)
 
     @property
     def candidates(self) -> tuple[eq.Group, ...]:
@@ -92,7 +93,7 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
             f"--batch-size must be at most {half}, half of the training images, with "
             f"--mixture-images held-out; got {task.batch_size}"
         )
-    steps = task.steps(task.epochs, dataset)
+    steps = task.steps(task.passes_over(dataset, task.epochs), dataset)
     largest = task.candidates[0]
     model = task.model(eq.Architecture.uniform(largest, task.layers), task.constraints)
     weight_optimizer = task.weight_optimizer(steps)

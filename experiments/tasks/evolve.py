@@ -6,9 +6,10 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -19,15 +20,21 @@ from eqjax.search import (
     SELECTIONS,
     Checkpoint,
     SearchLoop,
+    Verdict,
     pareto_front,
+    verdict,
 )
+from eqjax.training import Metrics
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
 from experiments.engine.records import record_all, resume_records
-from experiments.reports import pictures
 from experiments.reports.printing import progress, summary
 from experiments.runs import files, search_checkpoints
-from experiments.tasks.task import MethodTask
+from experiments.tasks.task import Length, MethodTask
+
+FIRST = Length(passes=2.0, steps=500)  # before the first generation
+CHILD = Length(passes=0.5, steps=125)
+SHOWN_STEPS = 250  # of the first training, between two lines on it
 
 if TYPE_CHECKING:
     SearchName = SelectionName = PolicyName = str
@@ -56,10 +63,15 @@ class EvolutionTask(MethodTask):
     """Which children survive; random is the control."""
     proposals: PolicyName | None = None
     """Which children a member has; as the search itself has it if not given."""
-    first_epochs: float = 2.0
-    """Passes over the training images before the first generation."""
-    epochs: float = 0.5
-    """Passes over the training images per child."""
+    first_epochs: float | None = None
+    """Passes over the training images before the first generation; 2 if not given, and
+    at least 500 steps."""
+    epochs: float | None = None
+    """Passes over the training images per child; half of one if not given, and at least
+    125 steps."""
+    moments: Literal["carried", "restarted"] = "restarted"
+    """What the optimizer keeps of a layer is carried when it is relaxed, or starts at
+    zero."""
     retrain: bool = False
     """Control: train the best architecture from scratch, for as many steps."""
 
@@ -74,19 +86,30 @@ class EvolutionTask(MethodTask):
     @property
     def passes(self) -> float:
         """Passes over the training images of all children together, at most."""
+        first = FIRST.passes if self.first_epochs is None else self.first_epochs
+        epochs = CHILD.passes if self.epochs is None else self.epochs
         children = self.generations * self.population_size * self.children
-        alone = self.first_epochs + self.generations * self.epochs
-        return self.first_epochs + children * self.epochs + self.retrain * alone
+        alone = first + self.generations * epochs
+        return first + children * epochs + self.retrain * alone
 
     def lengths(self, dataset: Dataset) -> list[int]:
         """Return the training steps of a member in every generation."""
-        later = [self.steps(self.epochs, dataset)] * self.generations
-        return [self.steps(self.first_epochs, dataset), *later]
+        first = self.passes_over(dataset, self.first_epochs, FIRST)
+        child = self.passes_over(dataset, self.epochs, CHILD)
+        return [
+            self.steps(first, dataset),
+            *[self.steps(child, dataset)] * self.generations,
+        ]
 
     @property
     def candidates(self) -> tuple[eq.Group, ...]:
         """The groups that layers may have, the one that contains all others first."""
         return self.subgroups(self.families if self.groups is None else self.groups)
+
+    def verdict(self, records: Sequence[dict[str, Any]], dataset: Dataset) -> Verdict:
+        """Return what the records of all generations say of the data's symmetry."""
+        samples = len(dataset.validation.labels)
+        return verdict(records, self.ambient_group, self.candidates, samples)
 
     @property
     def first_architecture(self) -> eq.Architecture:
@@ -136,11 +159,17 @@ def make_loop(
     return SearchLoop(
         search=search,
         make_model=task.model,
-        population=eq.Population(model, optimizer, inputs, strategy),
+        population=eq.Population(
+            model,
+            optimizer,
+            inputs,
+            strategy,
+            restart=task.moments == "restarted",
+        ),
         train=dataset.train,
         validation=dataset.validation,
         first_steps=lengths[0],
-        steps=task.steps(task.epochs, dataset),
+        steps=lengths[-1],
         seed=task.seed,
     )
 
@@ -158,7 +187,10 @@ def evolve(
     if result.exists():
         return json.loads(result.read_text())
     loop = make_loop(task, dataset, devices, data_devices)
-    console.print(f"training {loop.population.strategy}")
+    console.print(
+        f"training {loop.population.strategy}: {loop.first_steps} steps first, then "
+        f"{loop.steps} per child; compiling"
+    )
     saved = folder / files.CHECKPOINT
     if saved.exists():
         point = search_checkpoints.load_checkpoint(
@@ -177,8 +209,16 @@ def evolve(
                 def show(done: int, total: int, label: str = label) -> None:
                     shown.update(bar, completed=done, total=total, description=label)
 
-                point, record = loop.generation(point, show)
+                follow = first_numbers if point.state.generation == 0 else None
+                point, record = loop.generation(point, show, follow)
                 yield point, record
+
+        def first_numbers(steps: int, metrics: Metrics) -> None:
+            if steps % SHOWN_STEPS <= loop.population.strategy.steps_per_call:
+                error = 100 * float(np.mean(jax.device_get(metrics.error)))
+                console.print(
+                    f"step {steps}/{loop.first_steps}: training error {error:.0f} %"
+                )
 
         def report(point: Checkpoint, record: dict, seconds: float) -> None:
             records.append(record)
@@ -194,8 +234,13 @@ def evolve(
         )
     front = test_front(loop, point, dataset)
     draw(task, records, front, folder)
+    named = task.verdict(records, dataset)
     found = {
         "front": front,
+        "verdict": {
+            "group": None if named.group is None else named.group.name,
+            "reason": named.reason,
+        },
         "diverged": point.state.diverged,
         "readings": [best_of(front, sum(task.lengths(dataset)))] if front else [],
     }
@@ -210,6 +255,8 @@ def draw(
     folder: Path,
 ) -> None:
     """Write the picture of a search into its folder."""
+    from experiments.reports import pictures  # slow to import, and needed at the end
+
     layers = [f"layer {i + 1}" for i in range(len(task.features))]
     names = [*layers, "head"] if task.network == "exact" else layers
     figure = pictures.search_figure(records, front, names, task.ambient_group)

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -33,6 +33,21 @@ OPTIMIZERS = {
     "sgd": optax.sgd,
     "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
 }
+
+
+class Length(NamedTuple):
+    """How long a training is where the command line does not say.
+
+    Attributes:
+      passes: over the training images.
+      steps: at least so many, which few images need more passes for.
+    """
+
+    passes: float
+    steps: int
+
+
+TRAINING = Length(passes=4.0, steps=1000)  # of one network from scratch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +111,8 @@ class Task(abc.ABC):
     def check_positive(self, *names: str) -> None:
         """Raise unless these settings are finite and above 0."""
         for name in names:
-            if not 0 < getattr(self, name) < math.inf:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive")
 
     @property
@@ -200,6 +216,15 @@ class Task(abc.ABC):
             )
         shape = (self.batch_size, *dataset.image_shape)
         return jax.ShapeDtypeStruct(shape, np.float32)
+
+    def passes_over(
+        self, dataset: Dataset, given: float | None, usual: Length = TRAINING
+    ) -> float:
+        """Return how many passes a training takes: as given, or its usual length."""
+        if given is not None:
+            return given
+        per_pass = len(dataset.train.labels) / self.batch_size
+        return max(usual.passes, usual.steps / per_pass)
 
     def steps(self, epochs: float, dataset: Dataset) -> int:
         """Return how many steps so many passes over the training images take."""

@@ -11,8 +11,11 @@ from eqjax import training
 from eqjax.analysis.compilations import count_compilations
 from experiments import evolve
 from experiments.data import catalogue
+from experiments.data.splits import Dataset, Split
 from experiments.runs import search_checkpoints
 from experiments.runs.files import read_lines
+from experiments.tasks.baseline import BaselineTask
+from experiments.tasks.differentiate import DifferentiationTask
 from experiments.tasks.evolve import (
     EvolutionTask,
     make_loop,
@@ -60,6 +63,31 @@ def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
     config = json.loads((one / "config.json").read_text())
     assert config["config"]["generations"] == 2
     assert config["environment"]["device"]
+
+
+def test_a_run_says_which_symmetry_the_data_have_or_that_it_cannot_tell(folder, capsys):
+    evolve.main([*TINY, *ONE, "--name", "run"])
+    said = json.loads((folder / "runs/run/result.json").read_text())["verdict"]
+    assert said["group"] is None  # after 25 steps, and 12 for every child
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"undecided; {said['reason']}" in printed
+    assert "--epochs" in said["reason"]
+    first, later = printed.index("step 1/1: training"), printed.index("generation 0/2")
+    assert first < later  # a number before the first generation is complete
+
+
+def test_few_images_are_passed_over_more_often(folder):
+    few, many = (
+        Dataset(*[Split(np.zeros((n, 28, 28, 1)), np.zeros(n, int))] * 3)
+        for n in (486, 8000)
+    )
+    assert EvolutionTask().lengths(many) == [500, 125, 125, 125, 125]
+    assert EvolutionTask().lengths(few) == [500, 125, 125, 125, 125]
+    given = EvolutionTask(first_epochs=2.0, epochs=0.5, generations=1)
+    assert given.lengths(few) == [30, 8]
+    assert BaselineTask().length(many) == BaselineTask().length(few) == 1000
+    assert BaselineTask(epochs=2.0).length(few) == 30
+    assert DifferentiationTask().prepare(few).steps == 1000
 
 
 def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):

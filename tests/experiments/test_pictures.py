@@ -67,6 +67,22 @@ def test_a_search_shows_its_children_its_front_and_its_groups():
     assert bars(second) == {"D4": [1, 0.5], "C4": [0, 0.5]}
 
 
+def test_networks_without_an_error_are_drawn():
+    """A logarithmic axis would hide the best of all."""
+    perfect = [{**FRONT[0], "validation_error": 0.0, "test_error": 0.0}, FRONT[1]]
+    records = [*RECORDS, {"generation": 2, "children": [child("D4 C4", 150, 0.0, 0)]}]
+    for front in (perfect, perfect[:1]):
+        figure = pictures.search_figure(records, front, ["layer 1", "head"], D4)
+        figure.draw_without_rendering()
+        axes = next(a for a in figure.axes if a.lines)
+        for label in ("front, validation", "front, test"):
+            drawn = axes.transData.transform(labelled(axes, label))
+            assert np.isfinite(drawn).all()
+            assert axes.bbox.contains(*drawn[-1])
+        low, high = axes.get_ylim()
+        assert low <= 0 < high
+
+
 def test_a_search_that_diverged_is_drawn():
     lost = [{"generation": 0, "children": [child("D4", 9, None, None)]}]
     figure = pictures.search_figure(lost, [], ["layer 1"], D4)

@@ -177,6 +177,30 @@ class Strided(Dropping):
         return eq.InvariantHead(3, group=self.group)(x)
 
 
+def test_moments_of_relaxed_layers_restart_where_asked():
+    """The head goes from D4 to C4; other layers, and the count, keep what they had."""
+    member, (source, target) = parents()[0], (SOURCES[0], TARGETS[0])
+    member = member._replace(opt_state=jax.tree.map(jnp.ones_like, member.opt_state))
+    population = Population(source, ADAM, X, restart=True)
+    stack = population.relax(population.load([member], [source]), [target])
+    (relaxed,) = population.unload(stack, [target])
+    sides = {"source": source, "target": target, "inputs": X}
+    variables, _ = eq.morph(member.variables, **sides)
+    assert_close(relaxed.params, variables["params"])
+    alone = eq.morph_optimizer(member.opt_state, **sides, restart=True)
+    assert_close(relaxed.opt_state, alone)
+    (adam, _) = alone
+    assert adam.count == 1
+    for moment in (adam.mu, adam.nu):
+        for layer, values in moment.items():
+            kept = 0 if layer == "head" else 1
+            for name, value in values.items():
+                expected = kept if name == "kernel" or layer != "head" else 1
+                np.testing.assert_array_equal(
+                    value, expected, err_msg=f"{layer}/{name}"
+                )
+
+
 def test_dropout_draws_the_same_in_every_company():
     models = [Dropping(), Dropping(D4.subgroup("C4"))]
     results = []
