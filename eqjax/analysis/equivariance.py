@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from eqjax.fields.action import transform
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
+from eqjax.ops.precision import accurate, norm
 
 
 def equivariance_error(
@@ -30,9 +31,11 @@ def equivariance_error(
       fiber_out: fiber of fn(x) where it is a quotient.
 
     Returns:
-      A scalar, 0 for an exactly equivariant function. NaN where fn(x) is zero.
+      A scalar, in float32 or the dtype of fn(x) where that has more; 0 for an exactly
+      equivariant function. NaN where fn(x) is zero or not finite.
     """
     reference = fn(x)
+    size = norm(reference)
     moves = reference.ndim > 2
 
     def error(u: int) -> jax.Array:
@@ -46,6 +49,6 @@ def equivariance_error(
                 f"{expected.shape} expected; is the grid square where {group!r} "
                 "exchanges its axes?"
             )
-        return jnp.linalg.norm(got - expected) / jnp.linalg.norm(reference)
+        return norm(accurate(got) - accurate(expected)) / size
 
     return jnp.max(jnp.stack([error(u) for u in group.elements]))

@@ -20,6 +20,7 @@ from eqjax import kernels
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Tie
+from eqjax.ops.precision import squared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Part:
 
     @property
     def squared_norm(self) -> jax.Array:
-        """The sum over the squared entries of the full array."""
+        """The sum over the |entries|^2 of the full array, in at least float32."""
         axes = tuple(range(1, self.value.ndim))
-        per_orbit = jnp.sum(jnp.square(self.value), axes)
+        per_orbit = jnp.sum(squared(self.value), axes)
         weight = jnp.asarray(self.tie.size * self.tie.unit**2, per_orbit.dtype)
         return jnp.dot(weight, per_orbit, precision="highest")
 

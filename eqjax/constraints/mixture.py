@@ -168,8 +168,10 @@ class Mixture(Constraint):
             if name + _NORMS in extras:
                 squared = jnp.stack([p.squared_norm for p in candidates.values()])
                 squared = jnp.where(squared > 0, squared, 1)  # zeros stay zeros
-                held = extras[name + _NORMS] * jax.lax.rsqrt(squared)
-                weights = weights * held
+                norms = extras[name + _NORMS]
+                held = norms * jax.lax.rsqrt(squared)
+                # A kernel that starts at zero has no norm to keep, and is free.
+                weights = weights * jnp.where(norms > 0, held, 1)
             full[name] = reduce(
                 add,
                 (

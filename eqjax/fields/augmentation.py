@@ -28,6 +28,6 @@ def augment(key: jax.Array, x: jax.Array, *, group: Group) -> jax.Array:
                 f"element {u} of {group!r} changes shape {x.shape} to {each.shape}; "
                 "use a square grid"
             )
-    chosen = jax.random.randint(key, (len(x),), 0, group.order)
-    samples = jnp.arange(len(x))
+    chosen = jax.random.randint(key, (x.shape[0],), 0, group.order)
+    samples = jnp.arange(x.shape[0])
     return jnp.stack(moved)[chosen, samples]

@@ -44,6 +44,13 @@ class Fiber:
         return np.unique(self._coset_minimum)
 
     @functools.cached_property
+    def members(self) -> np.ndarray:
+        """(size, stabilizer order) the ambient elements of every coset gK."""
+        return self.ambient.product[self.representatives][
+            :, list(self.stabilizer.elements)
+        ]
+
+    @functools.cached_property
     def action(self) -> np.ndarray:
         """(ambient order, size) integers; action[u, a] is the fiber element u a."""
         moved = self.ambient.product[:, self.representatives]

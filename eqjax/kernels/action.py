@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
@@ -21,13 +21,13 @@ from eqjax.kernels.orbits import element_actions
 
 
 def transform_kernel(
-    full: Float[Array, "... fiber_in fiber_out c_in c_out"],
+    full: Inexact[Array, "... fiber_in fiber_out c_in c_out"],
     u: int,
     *,
     group: Group,
     fiber_in: Fiber,
     fiber_out: Fiber,
-) -> Float[Array, "... fiber_in fiber_out c_in c_out"]:
+) -> Inexact[Array, "... fiber_in fiber_out c_in c_out"]:
     """Act on a full kernel: (u . K)(y, h, g) = K(u^-1 y, u^-1 h, u^-1 g).
 
     Args:

@@ -19,9 +19,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from eqjax.kernels.orbits import OrbitTable
+from eqjax.ops.precision import accurate, norm
 
 Parametrization = Literal["tied", "orthonormal"]
 PARAMETRIZATIONS = ("tied", "orthonormal")
@@ -65,14 +66,14 @@ class Tie:
         return self.size**-0.5
 
 
-def expand(kernel: Float[Array, "orbits ..."], tie: Tie) -> Float[Array, ...]:
+def expand(kernel: Inexact[Array, "orbits ..."], tie: Tie) -> Inexact[Array, ...]:
     """Return the full array K of shape (*table.shape, *rest) for a tied parameter."""
     if tie.parametrization == "orthonormal":
         kernel = kernel * _per_orbit(tie.unit, kernel)
     return kernel[tie.table.index]
 
 
-def project(full: Float[Array, ...], tie: Tie) -> Float[Array, "orbits ..."]:
+def project(full: Inexact[Array, ...], tie: Tie) -> Inexact[Array, "orbits ..."]:
     """Return the parameter of the nearest tied array, the orbit average of K.
 
     The average is taken as the representative plus the mean deviation from it, so that
@@ -87,32 +88,32 @@ def project(full: Float[Array, ...], tie: Tie) -> Float[Array, "orbits ..."]:
     """
     table = tie.table
     rest = full.shape[len(table.shape) :]
-    flat = full.reshape(-1, *rest)
     index = table.index.reshape(-1)
+    flat = accurate(full.reshape(index.size, *rest))
     first = flat[table.representative]
     deviation = jnp.zeros_like(first).at[index].add(flat - first[index])
     mean = first + deviation / _per_orbit(tie.size, first)
     if tie.parametrization == "orthonormal":
         mean = mean / _per_orbit(tie.unit, mean)
-    return _clear_padding(mean, table)
+    return _clear_padding(mean.astype(full.dtype), table)
 
 
-def reynolds(full: Float[Array, ...], table: OrbitTable) -> Float[Array, ...]:
+def reynolds(full: Inexact[Array, ...], table: OrbitTable) -> Inexact[Array, ...]:
     """Project K onto the arrays that are constant on the orbits of a table."""
     tie = Tie(table)
     return expand(project(full, tie), tie)
 
 
-def distance(full: Float[Array, ...], table: OrbitTable) -> Float[Array, ""]:
+def distance(full: Inexact[Array, ...], table: OrbitTable) -> Inexact[Array, ""]:
     """Return |K - P K| / |K|, with P the Reynolds projection; zero for K = 0."""
-    norm = jnp.linalg.norm(full)
-    gap = jnp.linalg.norm(full - reynolds(full, table))
-    return gap / jnp.where(norm > 0, norm, 1)
+    full = accurate(full)
+    size = norm(full)
+    return norm(full - reynolds(full, table)) / jnp.where(size == 0, 1, size)
 
 
 def convolution_layout(
-    full: Float[Array, "... fiber_in fiber_out c_in c_out"], feature_groups: int = 1
-) -> Float[Array, "... real_in real_out"]:
+    full: Inexact[Array, "... fiber_in fiber_out c_in c_out"], feature_groups: int = 1
+) -> Inexact[Array, "... real_in real_out"]:
     """Lay a full kernel out as a dense convolution over real channels expects it.
 
     Args:

@@ -29,6 +29,7 @@ from eqjax.kernels.orbits import fiber_table, kernel_table
 from eqjax.kernels.tied import Initializer, Parametrization, Tie
 from eqjax.layers.base import TiedModule
 from eqjax.ops.convolution import convolve, convolve_transpose
+from eqjax.ops.precision import mean
 from eqjax.ops.windows import Padding, Pairs, Window, per_axis, resolve_padding
 
 
@@ -222,6 +223,7 @@ class LiftingConv(GroupConv):
                 f"LiftingConv over {self.group!r} takes an image of shape "
                 f"(batch, {d} spatial axes, channels), got {x.shape}{hint}"
             )
+        _check_channels_last(x)
         return super().__call__(x[..., None, :])
 
 
@@ -291,8 +293,21 @@ class InvariantHead(GroupConv):
         """Return (batch, features) for a field (batch, *space, fiber, channels)."""
         self._check_field(x)
         space = tuple(range(1, 1 + self.group.dimension))
-        y = super().__call__(x.mean(space, keepdims=True))
-        return y.reshape(len(x), self.features)
+        if 0 in x.shape[1:]:
+            raise ValueError(f"there is nothing to average in a field of {x.shape}")
+        y = super().__call__(mean(x, space, keepdims=True))
+        return y.reshape(x.shape[0], self.features)
+
+
+def _check_channels_last(x: jax.Array) -> None:
+    """Refuse (batch, 3, 32, 32): no image is 3 pixels high and has 32 channels."""
+    first, *others = x.shape[1:]
+    known = all(isinstance(n, int) for n in others)
+    if first in (1, 3, 4) and known and min(others) >= 8:
+        raise ValueError(
+            f"expected channels last, (batch, *space, channels), got {x.shape}, which "
+            "has them behind the batch; jnp.moveaxis(x, 1, -1) moves them"
+        )
 
 
 def _check_default(reason: str, name: str, value: Fiber | None) -> None:

@@ -7,6 +7,8 @@ fiber. All but batch statistics are computed by Flax's own layers.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -21,6 +23,7 @@ from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
 from eqjax.kernels.tied import Initializer, Parametrization, Tie
 from eqjax.layers.base import TiedModule
+from eqjax.ops.precision import accurate, squared
 
 
 class FiberNorm(TiedModule, kw_only=True):
@@ -47,7 +50,7 @@ class FiberNorm(TiedModule, kw_only=True):
         "use_running_average",
     }
 
-    epsilon: float = 1e-5
+    epsilon: float = 1e-6
     dtype: Any = None
     param_dtype: Any = jnp.float32
     use_bias: bool = True
@@ -83,6 +86,7 @@ class FiberNorm(TiedModule, kw_only=True):
             "dtype": self.dtype,
             "use_bias": False,
             "use_scale": False,
+            "use_fast_variance": False,  # which cancels where means are large
         }
 
     def _rescale(
@@ -95,8 +99,9 @@ class FiberNorm(TiedModule, kw_only=True):
         scale, bias = full.get("scale"), full.get("bias")
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         # Fiber and channels as one axis are the faster one to work on.
-        merge = lambda v: jnp.broadcast_to(v, x.shape[-2:]).reshape(-1)  # noqa: E731
-        y = x.reshape(*x.shape[:-2], -1) - merge(mean)
+        real = x.shape[-2] * x.shape[-1]
+        merge = lambda v: jnp.broadcast_to(v, x.shape[-2:]).reshape(real)  # noqa: E731
+        y = x.reshape(*x.shape[:-2], real) - merge(mean)
         factor = inverse_deviation if scale is None else inverse_deviation * scale
         y = y * merge(factor)
         if bias is not None:
@@ -116,7 +121,8 @@ class BatchNorm(FiberNorm):
     """Normalize every channel by its statistics over batch, space and fiber.
 
     Running statistics, (channels,) each, live in the collection `batch_stats`. As
-    `flax.linen.BatchNorm`, except that it pools over the fiber.
+    `flax.linen.BatchNorm` without its fast variance, except that it pools over the
+    fiber. An empty batch leaves the running statistics as they are.
 
     Attributes:
       use_running_average: use the running statistics; here or in the call.
@@ -125,7 +131,8 @@ class BatchNorm(FiberNorm):
     """
 
     use_running_average: bool | None = None
-    momentum: float = 0.9
+    momentum: float = 0.99
+    epsilon: float = dataclasses.field(default=1e-5, kw_only=True)
     axis_name: str | None = None
 
     pooled: ClassVar[bool] = True  # statistics of the fiber elements together
@@ -166,19 +173,27 @@ class _Statistics(nn.Module):
         """Return mean and variance, (channels,) or (fiber, channels) each."""
         shape = x.shape[-1:] if self.pooled else x.shape[-2:]
         kind = jnp.promote_types(x.dtype, jnp.float32)
+        real_kind = jnp.finfo(kind).dtype
         running_mean = self.variable(BATCH_STATS, "mean", jnp.zeros, shape, kind)
-        running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, kind)
+        running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, real_kind)
         if use_running_average:
             return running_mean.value, running_var.value
+        if 0 in x.shape:  # nothing to measure, and nothing to normalize
+            return running_mean.value, running_var.value
+        points = math.prod(x.shape[:-2])
         # Fiber and channels as one axis are the faster one to reduce over.
-        real = x.reshape(-1, x.shape[-2] * x.shape[-1]).astype(kind)
-        moments = jnp.stack([real.mean(0), jnp.square(real).mean(0)])
-        moments = moments.reshape(2, *x.shape[-2:])
-        if self.pooled:
-            moments = moments.mean(1)
-        if self.axis_name is not None and not self.is_initializing():
-            moments = jax.lax.pmean(moments, self.axis_name)
-        mean, var = moments[0], jnp.maximum(moments[1] - jnp.square(moments[0]), 0)
+        real = accurate(x).reshape(points, x.shape[-2] * x.shape[-1])
+
+        def average(values: jax.Array) -> jax.Array:
+            found = values.mean(0).reshape(x.shape[-2:])
+            found = found.mean(0) if self.pooled else found
+            if self.axis_name is None or self.is_initializing():
+                return found
+            return jax.lax.pmean(found, self.axis_name)
+
+        mean = average(real)
+        spread = jnp.broadcast_to(mean, x.shape[-2:]).reshape(real.shape[1:])
+        var = average(squared(real - spread))
         if not self.is_initializing():
             for running, now in ((running_mean, mean), (running_var, var)):
                 kept = self.momentum * running.value

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from eqjax import kernels
-from eqjax.fields.fiber import regular
+from eqjax.fields.fiber import quotient, regular
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
-from eqjax.kernels.tied import Tie
+from eqjax.ops.precision import accurate, mean
 from eqjax.ops.windows import Padding, window
 
 
@@ -25,20 +26,30 @@ def avg_pool(
     *,
     count_include_pad: bool = True,
 ) -> jax.Array:
-    """Average a field over windows in space, as `flax.linen.avg_pool`.
+    """Average a field or an image over windows in space, as `flax.linen.avg_pool`.
 
     Args:
-      x: (batch, *space, fiber, channels).
-      window_shape: points per spatial axis, or one integer for all axes.
+      x: a field (batch, *space, fiber, channels); or an image (batch, *space, channels)
+        whose last spatial axis cannot be a fiber, with one integer per axis.
+      window_shape: points per spatial axis, or one integer for all axes of a field.
       strides: one per spatial axis, or one integer for all axes.
       padding: "SAME", "VALID", an integer, or one integer or (low, high) pair per axis.
       count_include_pad: divide by the size of the window at the border too.
 
     Returns:
-      (batch, *space_out, fiber, channels). What a choice of window commutes with:
-      `eq.window((28, 28), 3, 2, 1).symmetry(D4)`.
+      (batch, *space_out, fiber, channels), averaged in at least float32. What a choice
+      of window commutes with: `eq.window((28, 28), 3, 2, 1).symmetry(D4)`.
+
+    Raises:
+      ValueError: x has no fiber axis, or the window does not fit into it.
+
+    >>> avg_pool(jnp.ones((2, 6, 6, 8, 3)), 2, 2).shape
+    (2, 3, 3, 8, 3)
     """
-    return _spatially(nn.avg_pool, x, window_shape, strides, padding, count_include_pad)
+    pooled = _spatially(
+        nn.avg_pool, accurate(x), window_shape, strides, padding, count_include_pad
+    )
+    return pooled.astype(x.dtype)
 
 
 def max_pool(
@@ -47,50 +58,109 @@ def max_pool(
     strides: int | Sequence[int] = 1,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Take the maximum of a field over windows in space; arguments as `avg_pool`."""
+    """Take the maximum over windows in space; arguments and errors as `avg_pool`."""
+    _check_ordered(x)
     return _spatially(nn.max_pool, x, window_shape, strides, padding)
 
 
 def _spatially(pool, x: jax.Array, window_shape, strides, padding, *settings):
-    *lead, fiber, channels = x.shape
-    if padding == "CIRCULAR":
+    if isinstance(padding, str) and padding == "CIRCULAR":
         raise ValueError("pooling pads with SAME, VALID or integers, got 'CIRCULAR'")
-    w = window(lead[1:], window_shape, strides, padding)
-    merged = x.reshape(*lead, fiber * channels)
+    axes = _spatial_axes(x, window_shape)
+    space, rest = x.shape[1 : 1 + axes], x.shape[1 + axes :]
+    w = window(space, window_shape, strides, padding)
+    if 0 in w.output_size:
+        padded = zip(w.size, w.padding, strict=True)
+        raise ValueError(
+            f"a window of {w.taps} with padding {w.padding} does not fit into an input "
+            f"of size {w.size}; the largest that fits is "
+            f"{tuple(n + low + high for n, (low, high) in padded)}"
+        )
+    merged = x.reshape(x.shape[0], *space, math.prod(rest))
     y = pool(merged, w.taps, w.strides, w.padding, *settings)
-    return y.reshape(*y.shape[:-1], fiber, channels)
+    return y.reshape(*y.shape[:-1], *rest)
+
+
+def _spatial_axes(x: jax.Array, per_axis: Any = 1) -> int:
+    """Return how many axes of a field, or of an image, are spatial.
+
+    Args:
+      x: a field; or an image whose second last axis cannot be a fiber.
+      per_axis: one setting for all axes of a field, or a sequence of one for each axis.
+
+    Raises:
+      ValueError: x is an image, and there is not one setting per axis.
+    """
+    axes = x.ndim - 3
+    # A fiber over d axes is a set of cosets in the 2^d d! signed permutations.
+    if axes < 1 or 2**axes * math.factorial(axes) % x.shape[-2]:
+        if isinstance(per_axis, Sequence) and len(per_axis) == axes + 1:
+            return axes + 1
+        raise ValueError(
+            f"expected a field (batch, *space, fiber, channels), got {x.shape}, whose "
+            "second last axis cannot be a fiber; of an image, pool with one integer "
+            f"per axis, such as {(2,) * (x.ndim - 2)}, or insert a fiber axis by "
+            "x[..., None, :]"
+        )
+    return axes
+
+
+def _check_ordered(x: jax.Array) -> None:
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise ValueError(f"complex numbers have no maximum, got {x.dtype}; pool abs(x)")
 
 
 def fiber_pool(
-    x: jax.Array, *, group: Group, reduce: Literal["mean", "max"] = "mean"
+    x: jax.Array,
+    *,
+    group: Group,
+    reduce: Literal["mean", "max"] = "mean",
+    to: Literal["quotient", "invariants"] = "quotient",
 ) -> jax.Array:
-    """Reduce a regular field to the invariants of a subgroup.
+    """Pool a regular field over the cosets of a subgroup K.
 
-    Values are pooled along the orbits H g of the subgroup H on the fiber, so every
-    element u of H acts on the result as on an image: (u . f)(p, Hg) = f(u^-1 p, Hg).
+    Over the cosets gK it becomes a field over `eq.quotient(K)`, which the whole ambient
+    group acts on and layers with that fiber read. Over the cosets Kg it keeps what K
+    leaves alone: every u in K acts on the result as on an image, (u . f)(p, Kg) =
+    f(u^-1 p, Kg), but no layer takes it for a field. The two are one where K is normal.
 
     Args:
       x: (batch, *space, |ambient|, channels).
-      group: the subgroup H whose invariants are kept; the ambient group for one value.
-      reduce: "mean" or "max".
+      group: the subgroup K; the ambient group for one value.
+      reduce: "mean", in at least float32, or "max".
+      to: "quotient" for the cosets gK, "invariants" for Kg.
 
     Returns:
-      (batch, *space, |ambient| / |H|, channels).
+      (batch, *space, |ambient| / |K|, channels).
+
+    >>> from eqjax.groups import dihedral
+    >>> D4 = dihedral(4)
+    >>> fiber_pool(jnp.ones((2, 6, 6, 8, 3)), group=D4.subgroup("C4")).shape
+    (2, 6, 6, 2, 3)
     """
-    if reduce not in ("mean", "max"):
-        raise ValueError(f"reduce must be 'mean' or 'max', got {reduce!r}")
-    table = fiber_table(group, regular(group))
-    if x.ndim < 3 or x.shape[-2] != len(table.index):
+    for name, value, known in (
+        ("reduce", reduce, ("mean", "max")),
+        ("to", to, ("quotient", "invariants")),
+    ):
+        if value not in known:
+            raise ValueError(
+                f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}"
+            )
+    order = group.ambient.order
+    if x.ndim < 3 or x.shape[-2] != order:
         raise ValueError(
-            f"expected a field (batch, *space, {len(table.index)}, channels), got "
-            f"shape {x.shape}"
+            f"expected a field (batch, *space, {order}, channels), got shape {x.shape}"
         )
-    along = jnp.moveaxis(x, -2, 0)
-    if reduce == "mean":
-        pooled = kernels.project(along, Tie(table))
+    if to == "quotient":
+        cosets = quotient(group).members
     else:
-        pooled = jax.ops.segment_max(along, table.index, table.num_orbits)
-    return jnp.moveaxis(pooled, 0, -2)
+        index = fiber_table(group, regular(group)).index
+        cosets = np.argsort(index, kind="stable").reshape(-1, group.order)
+    grouped = x[..., cosets, :]  # (batch, *space, cosets, members, channels)
+    if reduce == "mean":
+        return mean(grouped, -2)
+    _check_ordered(x)
+    return grouped.max(-2)
 
 
 def upsample(
@@ -111,7 +181,8 @@ def upsample(
         raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
     if not isinstance(factor, int) or factor < 1:
         raise ValueError(f"factor must be a positive integer, got {factor}")
-    space = tuple(factor * n for n in x.shape[1:-2])
+    axes = _spatial_axes(x)
+    space = tuple(factor * n for n in x.shape[1 : 1 + axes])
     return jax.image.resize(x, (x.shape[0], *space, *x.shape[-2:]), method)
 
 

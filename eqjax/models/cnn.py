@@ -16,7 +16,10 @@ from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 from eqjax.layers.norms import BatchNorm, ElementBatchNorm
 from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture
+from eqjax.ops.precision import mean
 from eqjax.ops.windows import Window, window
+
+MOMENTUM = 0.9  # of running statistics, as the authors have it
 
 
 class EquivariantCNN(nn.Module):
@@ -119,7 +122,12 @@ class EquivariantCNN(nn.Module):
                 name=f"conv{layer + 1}",
                 **tie,
             )
-            norm = make_norm(group=groups[layer], name=f"norm{layer + 1}", **tie)
+            norm = make_norm(
+                group=groups[layer],
+                momentum=MOMENTUM,
+                name=f"norm{layer + 1}",
+                **tie,
+            )
             x = nn.relu(norm(conv(x), not train))
             if layer + 1 in self.pool_after:
                 pool = self._pooling_window(x.shape[1:-2])
@@ -134,10 +142,11 @@ class EquivariantCNN(nn.Module):
             )
             x = head(x)
         else:
-            x = x.mean(range(1, x.ndim - 2)).reshape(len(x), -1)
+            x = mean(x, range(1, x.ndim - 2))
+            x = x.reshape(x.shape[0], x.shape[-2] * x.shape[-1])
             x = nn.Dense(self.head_features, dtype=self.dtype, name="head")(x)
         head_norm = nn.BatchNorm(
-            not train, momentum=BatchNorm.momentum, dtype=self.dtype, name="head_norm"
+            not train, momentum=MOMENTUM, dtype=self.dtype, name="head_norm"
         )
         x = head_norm(x)
         logits = nn.Dense(self.classes, dtype=self.dtype, name="logits")(nn.elu(x))

@@ -31,6 +31,7 @@ from eqjax.morphism.carrying import (
 )
 from eqjax.morphism.matching import Move, Path, Plan, check_shape, match, show
 from eqjax.morphism.report import LayerChange, MorphReport
+from eqjax.ops.precision import accurate, norm
 
 
 def morph(
@@ -116,10 +117,10 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
         stacked = plan.source.stacked_axes(path)
         before = under_stacked_axes(source.read, stacked)(plan.source.own(path, old))
         after = under_stacked_axes(target.read, stacked)(plan.source.own(path, new))
-        gap = jax.tree.map(jnp.subtract, after, before)
-        largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in jax.tree.leaves(gap)]))
-        norm = _norm(before)
-        relative = _norm(gap) / jnp.where(norm > 0, norm, 1)
+        gap = [accurate(after[name]) - accurate(before[name]) for name in before]
+        largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in gap]))
+        size = norm(*before.values())
+        relative = norm(*gap) / jnp.where(size == 0, 1, size)
     main = plan.moves[own[0]] if own else None
     unchanged = float("nan") if path in plan.rewrites else 1.0
     return LayerChange(
@@ -137,9 +138,3 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
 
 def _count(variables: Mapping[tuple[str, str], jax.Array]) -> int:
     return sum(v.size for (kind, _), v in variables.items() if kind == PARAMS)
-
-
-def _norm(arrays: Mapping[str, jax.Array]) -> jax.Array:
-    return jnp.sqrt(
-        sum((jnp.sum(jnp.square(a)) for a in arrays.values()), jnp.zeros(()))
-    )

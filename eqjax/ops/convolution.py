@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Inexact
 
 from eqjax.ops import winograd
 from eqjax.ops.windows import Pairs
@@ -58,8 +58,8 @@ def prefer(form: str) -> Iterator[None]:
 
 
 def convolve(
-    x: Float[Array, "batch *space c_in"],
-    kernel: Float[Array, "*taps c_in_per_group c_out"],
+    x: Inexact[Array, "batch *space c_in"],
+    kernel: Inexact[Array, "*taps c_in_per_group c_out"],
     *,
     strides: Sequence[int],
     padding: Pairs,
@@ -67,7 +67,7 @@ def convolve(
     circular: bool = False,
     feature_group_count: int = 1,
     precision: lax.PrecisionLike = None,
-) -> Float[Array, "batch *space_out c_out"]:
+) -> Inexact[Array, "batch *space_out c_out"]:
     """Correlate x with a kernel, in the form that `prefer` chooses.
 
     All derivatives exist, of any order and in both modes.
@@ -104,14 +104,14 @@ def convolve(
 
 
 def convolve_transpose(
-    x: Float[Array, "batch *space c_in"],
-    kernel: Float[Array, "*taps c_in c_out"],
+    x: Inexact[Array, "batch *space c_in"],
+    kernel: Inexact[Array, "*taps c_in c_out"],
     *,
     strides: Sequence[int],
     padding: Pairs,
     dilation: Sequence[int],
     precision: lax.PrecisionLike = None,
-) -> Float[Array, "batch *space_out c_out"]:
+) -> Inexact[Array, "batch *space_out c_out"]:
     """Correlate a kernel with x after spreading its points `strides` apart.
 
     Args:

@@ -87,11 +87,12 @@ def convolve(
     for i, axis in enumerate(axes):  # the codes of each axis go in front
         matrix = jnp.asarray(axis.kernel, kernel.dtype)
         codes = jnp.tensordot(matrix, codes, (1, i), precision="highest")
-    codes = codes.reshape(-1, c_in, c_out)
+    codes = codes.reshape(math.prod(axis.points for axis in axes), c_in, c_out)
 
     def convolve_chunk(codes, x):
         spread = _transform_input(_pad(x, padding, axes, tiles), axes, tiles)
-        stacked = spread.reshape(len(codes), -1, c_in)
+        rows = math.prod(spread.shape[len(axes) : -1])
+        stacked = spread.reshape(codes.shape[0], rows, c_in)
         products = lax.dot_general(
             stacked,
             codes,

@@ -2,6 +2,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import eqjax as eq
 from tests.tolerances import BROKEN, DOUBLE, SINGLE
@@ -88,3 +89,59 @@ def test_norms_of_quotient_fields():
 def test_fields_come_in_the_order_of_flax():
     assert eq.BatchNorm(True, group=D4).use_running_average is True
     assert eq.GroupNorm(2, group=D4).num_groups == 2
+
+
+NORMS = {
+    "batch": eq.BatchNorm(use_running_average=False, group=D4),
+    "element": eq.ElementBatchNorm(use_running_average=False, group=D4),
+    "layer": eq.LayerNorm(group=D4),
+    "group": eq.GroupNorm(num_groups=1, group=D4),
+    "rms": eq.RMSNorm(group=D4),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_large_mean_does_not_blur_the_deviation(name):
+    x = jnp.asarray(FIELD, jnp.float32)
+    x = x - x.mean() if name == "rms" else x + 1e4
+    y = NORMS[name].init_with_output(jax.random.key(0), x)[0]
+    assert abs(float(y.std()) - 1) < 1e-3
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_complex_numbers_are_normalized_by_their_absolute_value(name):
+    z = jnp.asarray(FIELD + 2j * FIELD[::-1], jnp.complex64)
+    y, variables = NORMS[name].init_with_output(jax.random.key(0), z)
+    size = float(jnp.sqrt(jnp.square(jnp.abs(y)).mean()))
+    assert abs(size - 1) < 1e-3
+    if "batch_stats" in variables:
+        assert variables["batch_stats"]["statistics"]["var"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_an_empty_batch_stays_empty_and_teaches_nothing(name):
+    variables = NORMS[name].init(jax.random.key(0), FIELD)
+    y, changed = NORMS[name].apply(variables, FIELD[:0], mutable=["batch_stats"])
+    assert y.shape == (0, *FIELD.shape[1:])
+    for after in jax.tree.leaves(changed):
+        assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_half_precision_is_normalized_in_single(name):
+    x = jnp.asarray(1e3 * FIELD, jnp.float16)  # squares overflow
+    y = NORMS[name].init_with_output(jax.random.key(0), x)[0]
+    assert abs(float(jnp.square(y).mean()) - 1) < 1e-2
+
+
+def test_defaults_are_those_of_flax():
+    pairs = [
+        (NORMS["batch"], nn.BatchNorm()),
+        (NORMS["layer"], nn.LayerNorm()),
+        (NORMS["group"], nn.GroupNorm()),
+        (NORMS["rms"], nn.RMSNorm()),
+    ]
+    for ours, theirs in pairs:
+        for name in ("epsilon", "momentum", "use_bias", "use_scale"):
+            if hasattr(theirs, name):
+                assert getattr(ours, name) == getattr(theirs, name), (ours, name)

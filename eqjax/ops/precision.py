@@ -1,0 +1,50 @@
+"""Norms and means that low precision neither overflows nor blurs.
+
+What is reported of arrays is computed in single precision at least, in the precision of
+the arrays where that is higher. What is not finite stays visible: a norm of it is not a
+number, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+
+def accurate(x: jax.Array) -> jax.Array:
+    """Return an array of numbers in at least float32, or complex64."""
+    return jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+
+
+def squared(x: jax.Array) -> jax.Array:
+    """Return |x|^2, real, in at least float32.
+
+    >>> squared(jnp.array([3j, 300.0], jnp.complex64)).tolist()
+    [9.0, 90000.0]
+    """
+    x = accurate(x)
+    return jnp.square(x.real) + jnp.square(x.imag) if x.dtype.kind == "c" else x * x
+
+
+def norm(*arrays: jax.Array) -> jax.Array:
+    """Return the root of the sum over |entries|^2 of all arrays.
+
+    >>> float(norm(jnp.full(4, 3e4, jnp.float16)))
+    60000.0
+    """
+    arrays = tuple(accurate(a) for a in arrays if a.size)
+    if not arrays:
+        return jnp.zeros(())
+    largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in arrays]))
+    scale = jnp.where(largest > 0, largest, 1)  # squares of large numbers overflow
+    return scale * jnp.sqrt(sum(squared(a / scale).sum() for a in arrays))
+
+
+def mean(
+    x: jax.Array, axis: int | Sequence[int] | None = None, *, keepdims: bool = False
+) -> jax.Array:
+    """Return the mean of an array in its dtype, summed in at least float32."""
+    axes = axis if axis is None or isinstance(axis, int) else tuple(axis)
+    return accurate(x).mean(axes, keepdims=keepdims).astype(x.dtype)
