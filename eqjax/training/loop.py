@@ -50,7 +50,7 @@ def train_step(
       y: targets, such as class numbers (batch,).
       model: any linen module with a `train` argument.
       optimizer: any optax transformation; one that takes extra arguments, such as
-        `optax.contrib.reduce_on_plateau` or `optax.lbfgs`, gets those of `take_step`.
+        `optax.contrib.reduce_on_plateau` or `optax.lbfgs`, gets those of `updates_of`.
       key: for models with dropout; folded with the number of the step.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`.
 
@@ -75,7 +75,28 @@ def take_step(
     opt_state: Any,
     optimizer: optax.GradientTransformation,
 ) -> tuple[Any, Any, Any]:
-    """Take one step of an optimizer, with all that it may ask for.
+    """Take one step of an optimizer.
+
+    Args:
+      loss_of: parameters -> the loss to minimize, and what else is found.
+      params: before the step.
+      opt_state: before the step.
+      optimizer: of the parameters.
+
+    Returns:
+      Parameters and state after the step, and what else was found before it.
+    """
+    updates, opt_state, found = updates_of(loss_of, params, opt_state, optimizer)
+    return optax.apply_updates(params, updates), opt_state, found
+
+
+def updates_of(
+    loss_of: Callable[[Any], tuple[Array, Any]],
+    params: Any,
+    opt_state: Any,
+    optimizer: optax.GradientTransformation,
+) -> tuple[Any, Any, Any]:
+    """Return the updates of an optimizer, with all that it may ask for.
 
     Transformations with extra arguments get the loss as `value`, its gradient as
     `grad`, the loss as a function of the parameters as `value_fn` and `obj_fn`, and its
@@ -88,7 +109,7 @@ def take_step(
       optimizer: of the parameters.
 
     Returns:
-      Parameters and state after the step, and what else was found before it.
+      The updates, the state after them, and what else was found before.
     """
     (value, found), gradient = jax.value_and_grad(loss_of, has_aux=True)(params)
 
@@ -108,7 +129,7 @@ def take_step(
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):  # as SAM's
         offered = {name: v for name, v in offered.items() if name in taken}
     updates, opt_state = update(gradient, opt_state, params, **offered)
-    return optax.apply_updates(params, updates), opt_state, found
+    return updates, opt_state, found
 
 
 def run_steps(
