@@ -58,7 +58,7 @@ def morph(
         so `jax.ShapeDtypeStruct` will do.
       call_kwargs: keyword arguments of the models' calls, such as {"train": False}.
       optimizer: whose next step is measured for the report, on random gradients of
-        several sizes, clips, decays and all; compiles a program, and so is not for use inside jit.
+        several sizes, clips, decays and all; compiles a program, so not under jit.
 
     Returns:
       The variables of the target model, and a report of what changed per layer.

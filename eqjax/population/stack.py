@@ -30,7 +30,12 @@ from jax import lax
 from eqjax import training
 from eqjax.population import encoding
 from eqjax.population.devices import DATA, MEMBERS, Strategy, fetch, over_members, place
-from eqjax.training.checks import check_batches, check_labels, check_samples
+from eqjax.training.checks import (
+    check_batches,
+    check_images,
+    check_labels,
+    check_samples,
+)
 from eqjax.training.evaluation import batch_slices
 from eqjax.training.loop import run_steps
 from eqjax.training.losses import (
@@ -53,7 +58,8 @@ class Population:
 
     Attributes:
       model: the members' model, in any groups; a linen module with a `train` argument.
-      optimizer: of every member.
+      optimizer: of every member. It sees parameters padded by zeros: what averages over
+        their entries, such as `optax.clip_by_block_rms`, is another than for one model.
       inputs: a batch of inputs, or its `jax.ShapeDtypeStruct`.
       strategy: how stacks are worked on.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.
@@ -69,7 +75,10 @@ class Population:
         """Keep no more of the inputs than their shape; check them and the model."""
         inputs = jax.ShapeDtypeStruct(self.inputs.shape, self.inputs.dtype)
         object.__setattr__(self, "inputs", inputs)
+        check_images(inputs)
         batch, devices = inputs.shape[0], self._data_devices
+        if batch < 1:
+            raise ValueError("a batch needs at least one sample, got inputs of none")
         if batch % devices:
             raise ValueError(
                 f"a batch of {batch} cannot be spread over {devices} devices; the "

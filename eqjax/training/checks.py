@@ -55,12 +55,13 @@ def check_samples(x: Any, y: Any) -> None:
             f"expected at least one sample and as many x as y, got {len(x)} and "
             f"{targets}"
         )
-    dtype = getattr(x, "dtype", None)
-    if (
-        dtype is not None
-        and len(x.shape) > 2
-        and not jnp.issubdtype(dtype, jnp.inexact)
-    ):
+    check_images(x)
+
+
+def check_images(x: Any) -> None:
+    """Raise if these are images, (batch, *space, channels), of integers."""
+    dtype, axes = getattr(x, "dtype", None), len(getattr(x, "shape", ()))
+    if dtype is not None and axes > 2 and not jnp.issubdtype(dtype, jnp.inexact):
         raise ValueError(
             f"images must be floating, got {dtype}; convert them, as by "
             "x.astype(np.float32) / 255"

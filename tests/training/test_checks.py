@@ -255,3 +255,13 @@ def test_members_and_mixtures_pass_it_on_too(name):
     search = eq.DifferentiableSearch(MIXED, optimizer, optimizer)
     state, _, _ = search.run(search.init(random.key(0), X), [(X, Y)] * 2, [(X, Y)] * 2)
     assert np.isfinite(training.evaluate(state.weights.variables, X, Y, model=MIXED)[0])
+
+
+def test_populations_of_nothing():
+    make = functools.partial(eq.Population, MODEL, SGD)
+    with pytest.raises(ValueError, match="at least one sample, got inputs of none"):
+        make(jax.ShapeDtypeStruct((0, 4, 1), jnp.float32))
+    with pytest.raises(ValueError, match="images must be floating, got uint8"):
+        make(jax.ShapeDtypeStruct((6, 4, 1), jnp.uint8))
+    with pytest.raises(ValueError, match="members must be at least 1, got 0"):
+        eq.choose_strategy(MODEL, SGD, population().inputs, 0)
