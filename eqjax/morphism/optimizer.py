@@ -76,6 +76,13 @@ def compensated_steps() -> optax.GradientTransformation:
     transformation whose steps it shall correct and before decoupled weight decay:
 
     >>> sgd = optax.chain(optax.sgd(0.1), compensated_steps())
+
+    With parametrization="orthonormal" the norm of all parameters is that of all full
+    arrays, so that this clips the same before and after a move:
+
+    >>> clipped = optax.chain(
+    ...     optax.clip_by_global_norm(1.0), optax.adam(0.1), compensated_steps()
+    ... )
     """
 
     def init(params):
