@@ -155,7 +155,7 @@ class GroupConv(TiedModule):
         y = _split_fiber(y, self.fibers[1].size, split)
         return y if bias is None else y + bias
 
-    def window(self, space: Sequence[int]) -> Window:
+    def window(self, space: int | Sequence[Any]) -> Window:
         """Return the window that slides over a grid of so many points per axis."""
         space = sizes(space, self.group.dimension)
         strides, dilation = self._spacing()
@@ -260,7 +260,7 @@ class GroupConvTranspose(GroupConv):
         y = _split_fiber(y, self.fibers[1].size)
         return y if bias is None else y + bias
 
-    def window(self, space: Sequence[int]) -> Window:
+    def window(self, space: int | Sequence[Any]) -> Window:
         """Return the stride-one window that slides over the spread grid."""
         space = sizes(space, self.group.dimension)
         strides, dilation = self._spacing()

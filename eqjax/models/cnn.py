@@ -171,7 +171,7 @@ class EquivariantCNN(nn.Module):
         chosen = tuple(groups[(name,)] for name in self.layer_names)
         return self.clone(architecture=Architecture(chosen), constraint=Tied())
 
-    def symmetry(self, space: Sequence[int]) -> Group:
+    def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group to which the logits stay invariant however it is trained.
 
         Args:
