@@ -1,7 +1,7 @@
 """Training and evaluation of one model: pure functions of state and batch."""
 
 from eqjax.training.batches import Split as Split, batches as batches
-from eqjax.training.evaluation import evaluate as evaluate
+from eqjax.training.evaluation import evaluate as evaluate, predict as predict
 from eqjax.training.loop import (
     mean_metrics as mean_metrics,
     run_steps as run_steps,
