@@ -265,6 +265,19 @@ class Group:
         )
         return f"{self.family}:{','.join(self.axes[:length])}"
 
+    @cached_property
+    def element_names(self) -> tuple[str, ...]:
+        """What every element does, in the order of `elements`.
+
+        A reflection is named by its normal, as in the names of groups.
+
+        >>> from eqjax.groups import dihedral
+        >>> D4 = dihedral(4)
+        >>> D4.element_names[1], D4.element_names[4]
+        ('rotation by 90°', 'reflection j')
+        """
+        return tuple(naming.element(matrix) for matrix in self.matrices)
+
     def subgroup(
         self, name: str, index: int | None = None, *, axis: str | None = None
     ) -> Group:
