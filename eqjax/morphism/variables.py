@@ -10,26 +10,26 @@ formulas; here the orbit tables do it).
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eqjax.constraints.collections import PARAMS
 from eqjax.morphism.carrying import (
-    Weight,
     carry,
     gradient_step_weight,
     under_stacked_axes,
     unit_step_weight,
     value_weight,
 )
-from eqjax.morphism.matching import Move, Path, Plan, check_shape, match, show
+from eqjax.morphism.matching import Path, Plan, check_shape, match, show
+from eqjax.morphism.measuring import growth, step_factors
 from eqjax.morphism.report import LayerChange, MorphReport
 from eqjax.ops.precision import accurate, norm
 
@@ -41,6 +41,7 @@ def morph(
     target: nn.Module,
     inputs: Any,
     call_kwargs: Mapping[str, Any] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> tuple[dict[str, Any], MorphReport]:
     """Carry the variables of a model to the same model with other groups.
 
@@ -57,6 +58,8 @@ def morph(
       inputs: an input of the models, or a tuple of call arguments; only shapes matter,
         so `jax.ShapeDtypeStruct` will do.
       call_kwargs: keyword arguments of the models' calls, such as {"train": False}.
+      optimizer: whose next step is measured for the report, on random gradients of
+        several sizes, clips, decays and all; compiles a program, so not under jit.
 
     Returns:
       The variables of the target model, and a report of what changed per layer.
@@ -84,16 +87,11 @@ def morph(
     for path in plan.target.shapes:  # what a rewritten layer has of its own
         if path not in new and path in flat:
             new[path] = flat[path]
-    changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
+    steps = {} if optimizer is None else step_factors(optimizer, plan)
+    changes = tuple(
+        _layer_change(path, plan, flat, new, steps) for path in plan.source.layers
+    )
     return unflatten_dict(new), MorphReport(changes)
-
-
-def _growth(move: Move, weight: Weight) -> float:
-    """Return by how much one unit is worth more after a move, mean over the orbits."""
-    flat = dataclasses.replace(move, stacked=0)
-    with jax.ensure_compile_time_eval():  # a number even while `morph` is traced
-        unit = jnp.ones(move.source.table.num_orbits)
-        return float(jnp.mean(1 / carry(unit, flat, weight)))
 
 
 def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
@@ -109,7 +107,9 @@ def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Pat
     return {(kind, *path, name): v for (kind, name), v in rewritten.items()}
 
 
-def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
+def _layer_change(
+    path: Path, plan: Plan, old: dict, new: dict, steps: Mapping
+) -> LayerChange:
     source, target = plan.source.layers[path], plan.target.layers[path]
     own = [p for p in plan.moves if p[1:-1] == path]
     largest = relative = jnp.zeros(())
@@ -131,9 +131,15 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
         relative_change=relative,
         parameters_before=_count(plan.source.own(path, old)),
         parameters_after=_count(plan.source.own(path, new)),
-        gradient_step=_growth(main, gradient_step_weight) if main else unchanged,
-        normalized_step=_growth(main, unit_step_weight) if main else unchanged,
+        gradient_step=growth(main, gradient_step_weight) if main else unchanged,
+        normalized_step=growth(main, unit_step_weight) if main else unchanged,
+        measured_step=_range(steps[p] for p in own if p in steps),
     )
+
+
+def _range(factors: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    ends = [end for pair in factors for end in pair]
+    return (min(ends), max(ends)) if ends else None
 
 
 def _count(variables: Mapping[tuple[str, str], jax.Array]) -> int:
