@@ -37,7 +37,7 @@ Tied augment avg_pool choose_strategy collapse compensated_steps count_compilati
 cyclic device_mesh dihedral discretize distances enumerate_architectures
 equivariance_error exact fiber_pool flip full_octahedral max_pool mixtures morph
 morph_optimizer octahedral paper quotient random_architecture random_gradients regular
-relax transform trivial upsample window
+relax symmetry transform trivial upsample window
 """.split()
 
 

@@ -110,14 +110,14 @@ def play(
 
 
 def _watched(apply: Apply, on_call: Callable, arguments: tuple) -> Any:
-    """Run a model with every call of a module that is not inside a layer handed over."""
+    """Run a model, and hand over every call of a module that is not inside a layer."""
     level, inside = current_trace(), False
     counts: collections.Counter = collections.Counter()
 
     def intercept(call, args, kwargs, context):
         nonlocal inside
         module = context.module
-        # A lifted module, as by nn.scan, is one layer: what is in it runs elsewhere.
+        # What a lifted module holds, as by nn.scan, runs elsewhere: no array gets out.
         elsewhere = inside or current_trace() != level
         if context.method_name != "__call__" or elsewhere:
             return call(*args, **kwargs)

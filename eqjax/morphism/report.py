@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -44,7 +45,7 @@ class LayerChange:
     measured_step: tuple[float, float] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class MorphReport:
     """One entry per tied layer, in the order of the model; prints as a table."""
 
@@ -69,13 +70,21 @@ class MorphReport:
                     *[_show_range(change.measured_step)] * measured,
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-            ).rstrip()
-            for row in rows
-        )
+        return table(rows)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as lines, their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
 
 
 def _show_range(factors: tuple[float, float] | None) -> str:
