@@ -7,15 +7,15 @@ import math
 import textwrap
 
 from eqjax.groups.group import Group
-from eqjax.morphism.report import table
+from eqjax.groups.text import Echoed, table
 
 NETWORK = "(all)"
 BETWEEN = "(functions)"
 WIDTH = 96  # characters of a line
 
 
-@dataclasses.dataclass(frozen=True)
-class SymmetryRow:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SymmetryRow(Echoed):
     """What one layer, the functions between two, or the whole network keeps.
 
     Attributes:
@@ -64,7 +64,7 @@ class SymmetryRow:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SymmetryReport:
+class SymmetryReport(Echoed):
     """A row per layer, in the order of the calls; prints as a table.
 
     Attributes:
@@ -105,9 +105,6 @@ class SymmetryReport:
             for row in self.faults
         ]
         return "\n".join([table([head, *rows]), *faults])
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def _cells(row: SymmetryRow) -> tuple[str, ...]:

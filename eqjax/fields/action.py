@@ -27,6 +27,12 @@ def transform(
 
     Raises:
       ValueError: u does not belong to the group, or the axes of x do not fit it.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> image = jnp.arange(4).reshape(1, 2, 2, 1)
+    >>> transform(image, 1, group=D4)[0, :, :, 0].tolist()  # rotated by 90°
+    [[1, 3], [0, 2]]
     """
     if u not in group:
         raise ValueError(

@@ -52,6 +52,15 @@ class EquivariantCNN(nn.Module):
       constraint: how the kernels of the layers with a group arise from parameters, one
         for all or one for each; norms are always tied to the layer's group.
       dtype: of the computation.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = Architecture.parse(D4, "D4 D4 C4")
+    >>> model = EquivariantCNN(groups, features=(8, 16), pool_after=(1,), classes=3)
+    >>> x = jnp.ones((2, 28, 28, 1))
+    >>> logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    >>> logits.shape, model.symmetry((28, 28))
+    ((2, 3), Group(C4 < D4))
     """
 
     architecture: Architecture

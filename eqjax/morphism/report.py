@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from eqjax.groups.group import Group
+from eqjax.groups.text import Echoed, table
 from eqjax.morphism.matching import Path, show
 
 
@@ -46,7 +47,7 @@ class LayerChange:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MorphReport:
+class MorphReport(Echoed):
     """One entry per tied layer, in the order of the model; prints as a table."""
 
     layers: tuple[LayerChange, ...]
@@ -72,19 +73,41 @@ class MorphReport:
             )
         return table(rows)
 
-    def __repr__(self) -> str:
-        return str(self)
+
+@jax.tree_util.register_pytree_node_class
+class LayerTable(Echoed, dict[Path, dict[str, jax.Array]]):
+    """Numbers by path of the layer and name of the group; prints as a table."""
+
+    def __str__(self) -> str:
+        """Return a line per layer, or per group where these are more."""
+        groups = list(dict.fromkeys(name for row in self.values() for name in row))
+        rows = [["layer", *groups]]
+        for path, row in self.items():
+            rows.append([show(path), *(_show_number(row.get(g)) for g in groups)])
+        if len(groups) > max(8, len(self)):
+            rows = [list(column) for column in zip(*rows, strict=True)]
+        return table(rows)
+
+    def tree_flatten(self) -> tuple[list, tuple]:
+        """Return the numbers, and their places in this order, for JAX."""
+        places = tuple((path, tuple(row)) for path, row in self.items())
+        return [list(row.values()) for row in self.values()], places
+
+    @classmethod
+    def tree_unflatten(cls, places: tuple, numbers: Sequence) -> LayerTable:
+        """Undo `tree_flatten`."""
+        rows = zip(places, numbers, strict=True)
+        return cls(
+            (path, dict(zip(names, row, strict=True))) for (path, names), row in rows
+        )
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as lines, their columns aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    )
+def _show_number(value: jax.Array | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, jax.core.Tracer):
+        return str(value.aval)
+    return " ".join(f"{float(each):.2g}" for each in np.ravel(value))
 
 
 def _show_range(factors: tuple[float, float] | None) -> str:
