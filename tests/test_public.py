@@ -78,7 +78,10 @@ def echoes():
     yield eq.Population(MODEL, optax.adam(0.1), X), "EquivariantCNN(...)"
     yield (
         training.evaluate(
-            state, np.ones((2, 6, 6, 1), np.float32), np.ones(2, int), model=MODEL
+            state.variables,
+            np.ones((2, 6, 6, 1), np.float32),
+            np.ones(2, int),
+            model=MODEL,
         ),
         "Metrics(loss ",
     )
@@ -86,7 +89,7 @@ def echoes():
     descent = eq.DifferentiableSearch(mixed, optax.sgd(0.1), optax.adam(0.1))
     yield descent, "loss_fn=cross_entropy"
     found = descent.init(jax.random.key(0), X)
-    yield found, "parameters, batch_stats, mixture)"
+    yield found, "parameters, batch_stats, "
     weights = eq.mixtures(found.weights.variables, model=mixed, **kind)
     yield weights, "conv1  0.5  0.5"
 

@@ -28,7 +28,14 @@ from eqjax.morphism.carrying import (
     unit_step_weight,
     value_weight,
 )
-from eqjax.morphism.matching import Path, Plan, check_shape, match, show
+from eqjax.morphism.matching import (
+    Path,
+    Plan,
+    check_shape,
+    flat_variables,
+    match,
+    show,
+)
 from eqjax.morphism.measuring import growth, step_factors
 from eqjax.morphism.report import LayerChange, MorphReport
 from eqjax.ops.precision import accurate, norm
@@ -84,8 +91,7 @@ def morph(
     head   D4    C4  0.0e+00         0 %       192 -> 320  x 0.5     x 1
     """
     plan = match(source, target, inputs, call_kwargs)
-    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
-    flat = jax.tree.map(jnp.asarray, flat)
+    flat = jax.tree.map(jnp.asarray, flat_variables(variables))
     for path in flat:
         if path[0] == PARAMS and path not in plan.source.shapes:
             raise ValueError(f"the source model has no variable {show(path)}")
@@ -105,6 +111,9 @@ def morph(
     changes = tuple(
         _layer_change(path, plan, flat, new, steps) for path in plan.source.layers
     )
+    for path, box in flatten_dict(flax.core.unfreeze(dict(variables))).items():
+        if path in new and isinstance(box, nn.meta.AxisMetadata):
+            new[path] = box.replace_boxed(new[path])
     return unflatten_dict(new), MorphReport(changes)
 
 
