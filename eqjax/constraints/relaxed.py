@@ -30,6 +30,10 @@ class RelaxedWeights(Constraint):
 
     Attributes:
       banks: number of filter banks.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=RelaxedWeights())
     """
 
     per_output_element: ClassVar[bool] = True
