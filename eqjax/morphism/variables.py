@@ -10,7 +10,7 @@ formulas; here the orbit tables do it).
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +18,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eqjax.constraints.collections import PARAMS
@@ -78,7 +79,7 @@ def morph(
         check_shape(path, flat[path], shape)
     new = {path: v for path, v in flat.items() if path[1:-1] not in plan.rewrites}
     for path, move in plan.moves.items():
-        new[path] = carry(flat[path], move, value_weight)
+        new[path] = _carried(flat[path], move=move)
     for path in plan.rewrites:
         new.update(_rewrite(path, plan, flat))
     for path in plan.target.shapes:  # what a rewritten layer has of its own
@@ -88,12 +89,17 @@ def morph(
     return unflatten_dict(new), MorphReport(changes)
 
 
+@functools.partial(jax.jit, static_argnames=("move",))  # one program, not ten
+def _carried(leaf: jax.Array, *, move: Move) -> jax.Array:
+    return carry(leaf, move, value_weight)
+
+
 def _growth(move: Move, weight: Weight) -> float:
     """Return by how much one unit is worth more after a move, mean over the orbits."""
-    flat = dataclasses.replace(move, stacked=0)
-    with jax.ensure_compile_time_eval():  # a number even while `morph` is traced
-        unit = jnp.ones(move.source.table.num_orbits)
-        return float(jnp.mean(1 / carry(unit, flat, weight)))
+    target = move.target.table
+    full = np.asarray(weight(move.source))[move.source.table.index]
+    worth = np.bincount(target.index.reshape(-1), full.reshape(-1)) / target.size
+    return float(np.mean(np.asarray(weight(move.target)) / worth))
 
 
 def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
@@ -117,10 +123,7 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
         stacked = plan.source.stacked_axes(path)
         before = under_stacked_axes(source.read, stacked)(plan.source.own(path, old))
         after = under_stacked_axes(target.read, stacked)(plan.source.own(path, new))
-        gap = [accurate(after[name]) - accurate(before[name]) for name in before]
-        largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in gap]))
-        size = norm(*before.values())
-        relative = norm(*gap) / jnp.where(size == 0, 1, size)
+        largest, relative = _change(before, after)
     main = plan.moves[own[0]] if own else None
     unchanged = float("nan") if path in plan.rewrites else 1.0
     return LayerChange(
@@ -134,6 +137,15 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
         gradient_step=_growth(main, gradient_step_weight) if main else unchanged,
         normalized_step=_growth(main, unit_step_weight) if main else unchanged,
     )
+
+
+@jax.jit
+def _change(before: dict, after: dict) -> tuple[jax.Array, jax.Array]:
+    """Return the largest and the relative change of full arrays."""
+    gap = [accurate(after[name]) - accurate(before[name]) for name in before]
+    largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in gap]))
+    size = norm(*before.values())
+    return largest, norm(*gap) / jnp.where(size == 0, 1, size)
 
 
 def _count(variables: Mapping[tuple[str, str], jax.Array]) -> int:
