@@ -23,7 +23,7 @@ from benchmarks.report import arguments, finish, seconds_in_turns
 from eqjax import training
 
 D4 = eq.dihedral(4)
-SIX = tuple(D4.subgroup(name) for name in ("C1", "C2", "C4", "D1", "D2", "D4"))
+SIX = tuple(D4.subgroup(name, 0) for name in ("C1", "C2", "C4", "D1", "D2", "D4"))
 SHAPES = [
     (28, 4),
     (28, 16),

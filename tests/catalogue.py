@@ -116,7 +116,7 @@ def conv(make, *args, **settings):
 
 D4 = eq.dihedral(4)
 FLIP = eq.flip()
-MIRROR = D4.subgroup("D1")
+MIRROR = D4.subgroup("D1:i")
 
 
 def plane(make, space, **settings):

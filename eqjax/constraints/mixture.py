@@ -31,7 +31,7 @@ from eqjax.constraints.base import (
     Parts,
 )
 from eqjax.constraints.collections import INITIAL_NORMS, MIXTURE
-from eqjax.groups.group import Group
+from eqjax.groups.group import Group, difference
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Tie
 
@@ -80,6 +80,7 @@ class Mixture(Constraint):
                     f"candidates need one ambient group; {candidate.name} lives over "
                     f"{candidate.ambient!r}, {self.groups[0].name} over "
                     f"{self.groups[0].ambient!r}"
+                    f"{difference(candidate.ambient, self.groups[0].ambient)}"
                 )
             if self.groups.count(candidate) > 1:
                 raise ValueError(f"candidate {candidate.name} is named twice")
@@ -139,6 +140,7 @@ class Mixture(Constraint):
                 raise ValueError(
                     f"candidate {candidate!r} is not a subgroup of the layer's group "
                     f"{group!r}; its subgroups are {known}"
+                    f"{difference(candidate.ambient, group.ambient)}"
                 )
         if self.skip:
             try:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax.fields.fiber import Fiber, regular, trivial
-from eqjax.groups.group import Group
+from eqjax.groups.group import Group, difference
 
 
 def transform(
@@ -49,7 +49,7 @@ def transform(
     if fiber.ambient != group.ambient or fiber.size != x.shape[-2]:
         raise ValueError(
             f"a fiber of {fiber.size} elements over {fiber.ambient!r} does not fit "
-            f"shape {x.shape} and {group!r}"
+            f"shape {x.shape} and {group!r}{difference(fiber.ambient, group.ambient)}"
         )
     inverse = group.ambient.inverse[u]
     return moved[..., fiber.action[inverse], :]

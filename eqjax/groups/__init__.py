@@ -4,7 +4,7 @@ from eqjax.groups.axes import (
     check_preserved as check_preserved,
     preserving_subgroup as preserving_subgroup,
 )
-from eqjax.groups.group import Group
+from eqjax.groups.group import Group, difference as difference
 from eqjax.groups.standard import (
     STANDARD as STANDARD,
     cyclic,

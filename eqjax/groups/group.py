@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
@@ -211,7 +212,10 @@ class Group:
     def index(self, subgroup: Group) -> int:
         """Return [self : subgroup], the number of cosets of a subgroup."""
         if not subgroup <= self:
-            raise ValueError(f"{subgroup!r} is not a subgroup of {self!r}")
+            raise ValueError(
+                f"{subgroup!r} is not a subgroup of {self!r}"
+                f"{difference(subgroup.ambient, self.ambient)}"
+            )
         return self.order // subgroup.order
 
     def lattice(self) -> str:
@@ -240,6 +244,7 @@ class Group:
             raise ValueError(
                 f"{self!r} and {other!r} live in different ambient groups: "
                 f"{self.ambient!r} and {other.ambient!r}"
+                f"{difference(self.ambient, other.ambient)}"
             )
 
     # --- names --------------------------------------------------------------------
@@ -273,7 +278,7 @@ class Group:
         Args:
           name: a full name such as "D1:i+j", or a family such as "D1". Where several
             subgroups share the family, the first in the order of `subgroups` is
-            meant, unless `index` or `axis` picks another.
+            meant, with a warning, unless `index` or `axis` picks one.
           index: which of the family, in the order of `subgroups`.
           axis: directions as in the name: subgroup("D1", axis="i+j").
 
@@ -296,6 +301,13 @@ class Group:
             raise ValueError(
                 f"{self.name} has {len(kin)} subgroups {wanted!r}, so index must be "
                 f"in 0..{len(kin) - 1}, got {index}"
+            )
+        if index is None and len(kin) > 1:
+            warnings.warn(
+                f"{self.name} has {len(kin)} subgroups {wanted}: "
+                f"{', '.join(H.name for H in kin)}; taking the first. Name one, or "
+                f"pass index=0 to {len(kin) - 1}",
+                stacklevel=2,
             )
         return kin[index or 0]
 
@@ -337,6 +349,26 @@ class Group:
     def __repr__(self) -> str:
         inside = "" if self is self.ambient else f" < {self.ambient.family}"
         return f"Group({self.name}{inside})"
+
+
+def difference(a: Group, b: Group) -> str:
+    """Return what tells two groups apart, to go on with in a message; "" if nothing.
+
+    Groups of one name may have other matrices, or the same in another order.
+    """
+    if a == b or a.order != b.order or a.dimension != b.dimension:
+        return ""
+    unlike = np.any(a.matrices != b.matrices, axis=(1, 2))
+    if not unlike.any():
+        return ""
+    u = int(np.argmax(unlike))
+    same = {m.tobytes() for m in a.matrices} == {m.tobytes() for m in b.matrices}
+    kind = "the same matrices in another order" if same else "other matrices"
+    return (
+        f" ({kind}: element {u} is {a.matrices[u].tolist()} in the one and "
+        f"{b.matrices[u].tolist()} in the other; make the group once and use it "
+        "everywhere)"
+    )
 
 
 def _restore(matrices: np.ndarray, elements: tuple[int, ...]) -> Group:

@@ -21,7 +21,7 @@ import numpy as np
 
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.axes import check_preserved
-from eqjax.groups.group import Group
+from eqjax.groups.group import Group, difference
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ def _check_fibers(group: Group, *fibers: Fiber) -> None:
         if fiber.ambient != group.ambient:
             raise ValueError(
                 f"fiber of ambient group {fiber.ambient!r} does not fit a layer "
-                f"over {group.ambient!r}"
+                f"over {group.ambient!r}{difference(fiber.ambient, group.ambient)}"
             )
 
 

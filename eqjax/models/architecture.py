@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from eqjax.groups.group import Group
+from eqjax.groups.group import Group, difference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Architecture:
                 raise ValueError(
                     f"layer {layer} lives over {group.ambient!r}, layer 0 over "
                     f"{self.groups[0].ambient!r}; all need one ambient group"
+                    f"{difference(group.ambient, self.groups[0].ambient)}"
                 )
 
     @classmethod
@@ -48,9 +49,12 @@ class Architecture:
 
     @classmethod
     def parse(cls, ambient: Group, names: str | Sequence[str]) -> Architecture:
-        """Read group names, such as "D4 D4 C4", as subgroups of an ambient group."""
+        """Read group names, such as "D4 D4 C4", as subgroups of an ambient group.
+
+        A family that several subgroups share, such as D2, stands for the first.
+        """
         words = names.split() if isinstance(names, str) else names
-        return cls(tuple(ambient.subgroup(word) for word in words))
+        return cls(tuple(ambient.subgroup(word, 0) for word in words))
 
     @property
     def ambient(self) -> Group:

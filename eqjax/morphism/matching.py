@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.group import difference
 from eqjax.kernels.tied import Tie
 from eqjax.layers.base import TiedModule
 
@@ -216,6 +217,7 @@ def _check_layers(path: Path, source: TiedModule, target: TiedModule) -> None:
         raise ValueError(
             f"{show(path)} lives over {source.group.ambient!r} in the source model and "
             f"over {target.group.ambient!r} in the target"
+            f"{difference(source.group.ambient, target.group.ambient)}"
         )
     for field in dataclasses.fields(source):
         mine, theirs = getattr(source, field.name), getattr(target, field.name)

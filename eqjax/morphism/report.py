@@ -24,9 +24,12 @@ class LayerChange:
       parameters_before: its number of tied parameters.
       parameters_after: and now.
       gradient_step: by which factor the next step of the full kernel grows under SGD
-        or momentum, given the same symmetric gradient (mean over the orbits).
+        or momentum alone, given the same symmetric gradient (mean over the orbits).
       normalized_step: the same under Adam and its kin. Both are NaN for a layer whose
         constraint changed, which starts a new optimizer.
+      measured_step: the same under the optimizer that was given to `morph`, with all
+        links of its chain: the least and the largest factor over gradients whose
+        entries are of sizes 0.01, 1 and 100; None where it was not measured.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class LayerChange:
     parameters_after: int
     gradient_step: float
     normalized_step: float
+    measured_step: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,8 @@ class MorphReport:
     def __str__(self) -> str:
         """Return one line per layer."""
         changes = ("largest change", "relative")
-        steps = ("parameters", "SGD step", "Adam step")
+        measured = any(change.measured_step for change in self.layers)
+        steps = ("parameters", "SGD step", "Adam step", *["measured step"] * measured)
         rows: list[tuple[str, ...]] = [("layer", "from", "to", *changes, *steps)]
         for change in self.layers:
             rows.append(
@@ -61,6 +66,7 @@ class MorphReport:
                     f"{100 * float(change.relative_change):.2g} %",
                     f"{change.parameters_before} -> {change.parameters_after}",
                     *map(_show_step, (change.gradient_step, change.normalized_step)),
+                    *[_show_range(change.measured_step)] * measured,
                 )
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -70,6 +76,13 @@ class MorphReport:
             ).rstrip()
             for row in rows
         )
+
+
+def _show_range(factors: tuple[float, float] | None) -> str:
+    if factors is None:
+        return ""
+    ends = [f"{factor:.4g}" for factor in factors]
+    return "x " + " to ".join(dict.fromkeys(ends))
 
 
 def _show_step(factor: float) -> str:

@@ -11,19 +11,18 @@ formulas; here the orbit tables do it).
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eqjax.constraints.collections import PARAMS
 from eqjax.morphism.carrying import (
-    Weight,
     carry,
     gradient_step_weight,
     under_stacked_axes,
@@ -31,6 +30,7 @@ from eqjax.morphism.carrying import (
     value_weight,
 )
 from eqjax.morphism.matching import Move, Path, Plan, check_shape, match, show
+from eqjax.morphism.measuring import growth, step_factors
 from eqjax.morphism.report import LayerChange, MorphReport
 from eqjax.ops.precision import accurate, norm
 
@@ -42,6 +42,7 @@ def morph(
     target: nn.Module,
     inputs: Any,
     call_kwargs: Mapping[str, Any] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> tuple[dict[str, Any], MorphReport]:
     """Carry the variables of a model to the same model with other groups.
 
@@ -58,6 +59,8 @@ def morph(
       inputs: an input of the models, or a tuple of call arguments; only shapes matter,
         so `jax.ShapeDtypeStruct` will do.
       call_kwargs: keyword arguments of the models' calls, such as {"train": False}.
+      optimizer: whose next step is measured for the report, on random gradients of
+        several sizes, clips, decays and all; compiles a program, so not under jit.
 
     Returns:
       The variables of the target model, and a report of what changed per layer.
@@ -85,21 +88,16 @@ def morph(
     for path in plan.target.shapes:  # what a rewritten layer has of its own
         if path not in new and path in flat:
             new[path] = flat[path]
-    changes = tuple(_layer_change(path, plan, flat, new) for path in plan.source.layers)
+    steps = {} if optimizer is None else step_factors(optimizer, plan)
+    changes = tuple(
+        _layer_change(path, plan, flat, new, steps) for path in plan.source.layers
+    )
     return unflatten_dict(new), MorphReport(changes)
 
 
 @functools.partial(jax.jit, static_argnames=("move",))  # one program, not ten
 def _carried(leaf: jax.Array, *, move: Move) -> jax.Array:
     return carry(leaf, move, value_weight)
-
-
-def _growth(move: Move, weight: Weight) -> float:
-    """Return by how much one unit is worth more after a move, mean over the orbits."""
-    target = move.target.table
-    full = np.asarray(weight(move.source))[move.source.table.index]
-    worth = np.bincount(target.index.reshape(-1), full.reshape(-1)) / target.size
-    return float(np.mean(np.asarray(weight(move.target)) / worth))
 
 
 def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
@@ -115,7 +113,9 @@ def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Pat
     return {(kind, *path, name): v for (kind, name), v in rewritten.items()}
 
 
-def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
+def _layer_change(
+    path: Path, plan: Plan, old: dict, new: dict, steps: Mapping
+) -> LayerChange:
     source, target = plan.source.layers[path], plan.target.layers[path]
     own = [p for p in plan.moves if p[1:-1] == path]
     largest = relative = jnp.zeros(())
@@ -134,8 +134,9 @@ def _layer_change(path: Path, plan: Plan, old: dict, new: dict) -> LayerChange:
         relative_change=relative,
         parameters_before=_count(plan.source.own(path, old)),
         parameters_after=_count(plan.source.own(path, new)),
-        gradient_step=_growth(main, gradient_step_weight) if main else unchanged,
-        normalized_step=_growth(main, unit_step_weight) if main else unchanged,
+        gradient_step=growth(main, gradient_step_weight) if main else unchanged,
+        normalized_step=growth(main, unit_step_weight) if main else unchanged,
+        measured_step=_range(steps[p] for p in own if p in steps),
     )
 
 
@@ -146,6 +147,11 @@ def _change(before: dict, after: dict) -> tuple[jax.Array, jax.Array]:
     largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in gap]))
     size = norm(*before.values())
     return largest, norm(*gap) / jnp.where(size == 0, 1, size)
+
+
+def _range(factors: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    ends = [end for pair in factors for end in pair]
+    return (min(ends), max(ends)) if ends else None
 
 
 def _count(variables: Mapping[tuple[str, str], jax.Array]) -> int:

@@ -29,7 +29,7 @@ from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Tie
 from eqjax.morphism.carrying import carry, value_weight
 from eqjax.morphism.matching import Move, Path, TiedModel, check_shape, show, tied_model
-from eqjax.morphism.optimizer import carry_optimizer, owner_of, restart_optimizer
+from eqjax.morphism.moments import carry_optimizer, owner_of, restart_optimizer
 from eqjax.training.state import TrainState, pack_state
 
 _TABLE = ("index", "size", "representative")
@@ -237,12 +237,13 @@ def relax(
         path: carry(leaf, moves[PARAMS, *path], value_weight) if path in same else leaf
         for path, leaf in params.items()
     }
-    opt_state = carry_optimizer(state.opt_state, params.keys(), moves)
+    shapes = {path: leaf.shape for path, leaf in params.items()}
+    opt_state = carry_optimizer(state.opt_state, shapes, moves)
     if restart:
-        opt_state = restart_optimizer(opt_state, params.keys(), moves)
+        opt_state = restart_optimizer(opt_state, shapes, moves)
 
     def keep(keys: tuple, old: jax.Array, new: jax.Array) -> jax.Array:
-        path, _ = owner_of(keys, params.keys())
+        path = owner_of(keys, params)
         return jnp.where(same[path], old, new) if path in same else new
 
     relaxed = state._replace(params=unflatten_dict(moved), opt_state=opt_state)
@@ -294,13 +295,20 @@ def _map_tied(
 
     All of them must have the shape of their parameter, its first axis of this length.
     """
-    params = {path[1:] for path in found.shapes if path[0] == PARAMS}
+    params = {p[1:]: s.shape for p, s in found.shapes.items() if p[0] == PARAMS}
 
     def change(keys: tuple, leaf: Any) -> np.ndarray:
-        path, _ = owner_of(keys, params)
+        path = owner_of(keys, params)
         tie = found.ties.get((PARAMS, *path))
+        if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+            raise ValueError(
+                f"{jax.tree_util.keystr(keys)} is a typed random key, which has no "
+                "encoding; keep jax.random.key_data of it"
+            )
         if tie is None:
             return np.asarray(leaf)
+        if np.shape(leaf) == () and not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return np.asarray(leaf)  # a flag, such as that of optax.zero_nans
         shape = (length(tie), *found.shapes[PARAMS, *path].shape[1:])
         if np.shape(leaf) != shape:
             raise ValueError(

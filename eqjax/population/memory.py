@@ -56,8 +56,10 @@ def choose_strategy(
       target: shape and dtype of the target of one sample; a class number by default.
 
     Raises:
-      ValueError: not even one member fits.
+      ValueError: not even one member fits, or there is none.
     """
+    if members < 1:
+        raise ValueError(f"members must be at least 1, got {members}")
     mesh = device_mesh(devices, data)
     here = jax.process_index()
     mine = [d for d in devices or jax.devices() if d.process_index == here]

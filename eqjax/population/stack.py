@@ -30,9 +30,21 @@ from jax import lax
 from eqjax import training
 from eqjax.population import encoding
 from eqjax.population.devices import DATA, MEMBERS, Strategy, fetch, over_members, place
+from eqjax.training.checks import (
+    check_batches,
+    check_images,
+    check_labels,
+    check_samples,
+)
 from eqjax.training.evaluation import batch_slices
 from eqjax.training.loop import run_steps
-from eqjax.training.losses import LossFn, Metrics, cross_entropy, measure
+from eqjax.training.losses import (
+    LossFn,
+    Metrics,
+    count_classes,
+    cross_entropy,
+    measure,
+)
 from eqjax.training.state import TrainState
 
 _check_encodable = functools.lru_cache(maxsize=64)(encoding.check_encodable)
@@ -46,7 +58,8 @@ class Population:
 
     Attributes:
       model: the members' model, in any groups; a linen module with a `train` argument.
-      optimizer: of every member.
+      optimizer: of every member. It sees parameters padded by zeros: what averages over
+        their entries, such as `optax.clip_by_block_rms`, is another than for one model.
       inputs: a batch of inputs, or its `jax.ShapeDtypeStruct`.
       strategy: how stacks are worked on.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.
@@ -65,7 +78,10 @@ class Population:
         """Keep no more of the inputs than their shape; check them and the model."""
         inputs = jax.ShapeDtypeStruct(self.inputs.shape, self.inputs.dtype)
         object.__setattr__(self, "inputs", inputs)
+        check_images(inputs)
         batch, devices = inputs.shape[0], self._data_devices
+        if batch < 1:
+            raise ValueError("a batch needs at least one sample, got inputs of none")
         if batch % devices:
             raise ValueError(
                 f"a batch of {batch} cannot be spread over {devices} devices; the "
@@ -154,6 +170,10 @@ class Population:
         Returns:
           The stack after the last step, and its metrics averaged over the batches,
           numpy arrays (width,) each.
+
+        Raises:
+          ValueError: there is no batch, a batch has not the shape of the inputs or not
+            as many x as y, or a label is not one of the model's classes.
         """
         taken = 0
 
@@ -185,8 +205,20 @@ class Population:
           x: array (samples, ...), or anything of that length whose slices are arrays.
           y: targets, such as class numbers (samples,).
           batch_size: four training batches if None.
+
+        Returns:
+          The means of loss and error; not finite for a member for which those of any
+          sample are not.
+
+        Raises:
+          ValueError: there are no samples or not as many targets, a label is not one of
+            the model's classes, or batch_size is below 1.
         """
-        batch_size = batch_size or self._evaluation_batch
+        self.check_samples(x, y)
+        if batch_size is None:
+            batch_size = self._evaluation_batch
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         batch_size = -(-batch_size // self._data_devices) * self._data_devices
         sums = []
         for part in batch_slices(x, y, batch_size):
@@ -199,6 +231,21 @@ class Population:
             sums.append(_evaluate(stack, *placed, population=self))
         fetched = [fetch(metrics) for metrics in sums]
         return jax.tree.map(lambda *values: sum(values) / len(y), *fetched)
+
+    def check_samples(self, x: Any, y: Any) -> None:
+        """Raise unless samples fit the model: as many x as y, labels among its classes.
+
+        Args:
+          x: (samples, ...), anything with a length.
+          y: targets, such as class numbers (samples,).
+        """
+        check_samples(x, y)
+        if (classes := self._classes) is not None:
+            check_labels(y, len(x), classes)
+
+    @property
+    def _classes(self) -> int | None:
+        return count_classes(self.loss_fn, _outputs(self.model, self.inputs))
 
     @property
     def _data_devices(self) -> int:
@@ -232,7 +279,7 @@ class Population:
             placed = (place(a, self.strategy.mesh, None, DATA) for a in (x, y))
             return (*placed, len(waiting))
 
-        for x, y in batches:
+        for x, y in check_batches(batches, lambda _: self._classes):
             if np.shape(x) != self.inputs.shape or len(x) != len(y):
                 raise ValueError(
                     f"expected batches of shape {self.inputs.shape} with as many "
@@ -244,6 +291,14 @@ class Population:
                 waiting.clear()
         if waiting:
             yield call()
+
+
+@functools.lru_cache(maxsize=64)
+def _outputs(model: nn.Module, inputs: jax.ShapeDtypeStruct) -> Any:
+    """Return the shapes of what a model makes of a batch."""
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0)}
+    outputs, _ = jax.eval_shape(lambda x: model.init_with_output(rngs, x), inputs)
+    return outputs
 
 
 # --- what is compiled ---------------------------------------------------------------

@@ -21,7 +21,14 @@ import numpy as np
 import optax
 
 from eqjax.constraints.collections import MIXTURE, PARAMS
-from eqjax.training.loop import mean_metrics, run_steps, train_step
+from eqjax.training.checks import check_batches
+from eqjax.training.loop import (
+    class_counter,
+    mean_metrics,
+    run_steps,
+    take_step,
+    train_step,
+)
 from eqjax.training.losses import LossFn, Metrics, cross_entropy, training_loss
 from eqjax.training.state import TrainState, init_state
 
@@ -129,15 +136,12 @@ class DifferentiableSearch:
                 params = jax.tree.map(
                     lambda w, g: w - self.unrolled_step * g, params, slope
                 )
-            return loss(params, mixture, *map(jnp.asarray, mixture_batch))
+            return loss(params, mixture, *map(jnp.asarray, mixture_batch)), None
 
-        mixture = state.mixture
-        slope = jax.grad(mixture_loss)(mixture)
-        updates, mixture_opt_state = self.mixture_optimizer.update(
-            slope, state.mixture_opt_state, mixture
+        moved, mixture_opt_state, _ = take_step(
+            mixture_loss, state.mixture, state.mixture_opt_state, self.mixture_optimizer
         )
-        moved = {MIXTURE: optax.apply_updates(mixture, updates)}
-        weights = weights._replace(collections={**weights.collections, **moved})
+        weights = weights._replace(collections={**weights.collections, MIXTURE: moved})
         return MixtureSearchState(weights, mixture_opt_state), metrics
 
     def run(
@@ -154,13 +158,16 @@ class DifferentiableSearch:
           logits after every step, each array with a leading axis of steps.
 
         Raises:
-          ValueError: there is no batch, or there are more of one kind.
+          ValueError: there is no batch, there are more of one kind, one is empty or has
+            not as many x as y, or a label is not one of the model's classes.
         """
         logits: list[Any] = []
+        count = class_counter(state.weights, key, self.model, self.loss_fn)
+        checked = (check_batches(kind, count) for kind in (batches, mixture_batches))
         state, history = run_steps(
             lambda state, pair: _step(state, *pair, key, search=self),
             state,
-            zip(batches, mixture_batches, strict=True),
+            zip(*checked, strict=True),
             lambda _, state: logits.append(state.mixture),
         )
         trajectory = jax.tree.map(lambda *values: np.stack(values), *logits)

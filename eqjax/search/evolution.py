@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import jax
 
-from eqjax.groups.group import Group
+from eqjax.groups.group import Group, difference
 from eqjax.models.architecture import Architecture
 from eqjax.search.proposals import Policy, Proposal, relax_from_output
 from eqjax.search.selection import Score, Selection, host_generator, select_pareto
@@ -65,9 +65,40 @@ class Evolution:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.candidates is not None:
+            object.__setattr__(self, "candidates", tuple(self.candidates))
+            self._check_candidates()
+
+    def _check_candidates(self) -> None:
+        if not self.candidates:
+            raise ValueError("candidates are empty; None stands for all subgroups")
+        first = self.candidates[0]
+        for group in self.candidates:
+            if not isinstance(group, Group):
+                raise TypeError(f"candidates must be Groups, got {group!r}")
+            if group.ambient != first.ambient:
+                raise ValueError(
+                    f"candidates need one ambient group; {group!r} lives over "
+                    f"{group.ambient!r}, {first!r} over {first.ambient!r}"
+                    f"{difference(group.ambient, first.ambient)}"
+                )
+            if self.candidates.count(group) > 1:
+                raise ValueError(f"candidate {group!r} is given twice")
 
     def init(self, architecture: Architecture) -> SearchState:
-        """Start from one architecture, whose first training is generation 0."""
+        """Start from one architecture, whose first training is generation 0.
+
+        Raises:
+          ValueError: the candidates live over another ambient group.
+        """
+        ambient = architecture.ambient
+        if self.candidates is not None and self.candidates[0].ambient != ambient:
+            other = self.candidates[0].ambient
+            raise ValueError(
+                f"the architecture lives over {ambient!r}, the candidates over "
+                f"{other!r}; take them from the architecture's ambient.subgroups"
+                f"{difference(ambient, other)}"
+            )
         return SearchState(0, (architecture,), (), 0)
 
     def ask(self, state: SearchState, key: jax.Array) -> tuple[Proposal, ...]:

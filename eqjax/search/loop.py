@@ -52,6 +52,16 @@ class SearchLoop:
     steps: int
     seed: int
 
+    def __post_init__(self):
+        """Reject samples and lengths that nothing can be trained or selected with."""
+        for name in ("first_steps", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        for split in (self.train, self.validation):
+            self.population.check_samples(*split)
+
     def start(self, architecture: Architecture) -> Checkpoint:
         """Return the search before generation 0."""
         keys = jax.random.fold_in(jax.random.key(self.seed), 0)[None]
@@ -165,10 +175,10 @@ def row(
 
     Returns:
       Names of its groups, number of its parent and of its parameters, and losses (in
-      nats for cross-entropy) and errors (in [0, 1]); a validation error of NaN where a
-      loss is not finite.
+      nats for cross-entropy) and errors (in [0, 1]); a validation error of NaN where
+      any of these is not finite.
     """
-    healthy = np.isfinite(fitted.loss) and np.isfinite(measured.loss)
+    healthy = bool(np.isfinite([*fitted, *measured]).all())
     return {
         "groups": list(proposal.architecture.names),
         "parent": proposal.parent,

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eqjax.training.checks import check_samples
+
 
 class Split(NamedTuple):
     """The samples of a part of a data set.
@@ -37,8 +39,14 @@ def batches(
       part: numbers of the samples to draw; all if None.
 
     Raises:
-      ValueError: there are fewer samples than a batch needs.
+      ValueError: there are fewer samples than a batch needs, not as many images as
+        labels, or a number is out of range.
     """
+    check_samples(split.images, split.labels)
+    if size < 1 or steps < 0:
+        raise ValueError(
+            f"batches need size >= 1 and steps >= 0, got {size} and {steps}"
+        )
     part = np.arange(len(split.labels)) if part is None else part
     per_epoch = len(part) // size
     if per_epoch == 0:

@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqjax.training.losses import LossFn, Metrics, cross_entropy, measure
+from eqjax.training.checks import check_labels, check_samples
+from eqjax.training.losses import (
+    LossFn,
+    Metrics,
+    count_classes,
+    cross_entropy,
+    measure,
+)
 
 _SAMPLES = 500  # of a batch, fewer where they have more points than these
 _GRID_POINTS = 28 * 28
@@ -27,12 +34,12 @@ def batch_slices(x: Any, y: Any, batch_size: int) -> Iterator[slice]:
       batch_size: samples per batch.
 
     Raises:
-      ValueError: there are no samples, or not as many targets.
+      ValueError: there are no samples, or not as many targets, or none in a batch.
     """
-    samples = len(y)
-    if samples == 0 or len(x) != samples:
-        raise ValueError(f"evaluate needs as many x as y, got {len(x)} and {samples}")
-    return (slice(i, i + batch_size) for i in range(0, samples, batch_size))
+    check_samples(x, y)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    return (slice(i, i + batch_size) for i in range(0, len(y), batch_size))
 
 
 def over_samples(sums: list[Metrics], samples: int) -> Metrics:
@@ -44,6 +51,11 @@ def over_samples(sums: list[Metrics], samples: int) -> Metrics:
       samples: of all batches.
     """
     return jax.tree.map(lambda *values: jnp.stack(values).sum() / samples, *sums)
+
+
+@partial(jax.jit, static_argnames=("model",))
+def _outputs(variables, x, *, model: nn.Module) -> Any:
+    return model.apply(variables, x)
 
 
 @partial(jax.jit, static_argnames=("model", "loss_fn"))
@@ -73,13 +85,21 @@ def evaluate(
       batch_size: samples at once; by default 500, or as many as have the points of 500
         images of 28 x 28, if that is less.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`.
+
+    Returns:
+      The means of loss and error; not finite if those of any sample are not.
+
+    Raises:
+      ValueError: there are no samples or not as many targets, a label is not one of the
+        model's classes, or batch_size is below 1.
     """
     if batch_size is None:
         points = max(_GRID_POINTS, math.prod(np.shape(x[:1])[1:-1]))
         batch_size = max(1, _SAMPLES * _GRID_POINTS // points)
+    parts = batch_slices(x, y, batch_size)
+    first = _outputs.eval_shape(variables, x[:batch_size], model=model)
+    if (classes := count_classes(loss_fn, first)) is not None:
+        check_labels(y, len(x), classes)
     settings = {"model": model, "loss_fn": loss_fn}
-    sums = [
-        _sum_over_batch(variables, x[part], y[part], **settings)
-        for part in batch_slices(x, y, batch_size)
-    ]
+    sums = [_sum_over_batch(variables, x[part], y[part], **settings) for part in parts]
     return over_samples(sums, len(y))

@@ -3,6 +3,10 @@
 A loss is a function (outputs, targets) -> (batch,) losses, one per sample, or `Metrics`
 of one loss and one error per sample. Where it returns losses alone, they are the errors
 as well: what searches compare and tables report.
+
+A sample that the network has no finite answer to has no finite error either: where
+loss or error of a sample is not finite, or one of its logits, both are NaN or infinite,
+and so are all means over it. Metrics are at least float32, whatever the network is.
 """
 
 from __future__ import annotations
@@ -14,10 +18,12 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Shaped
 
 from eqjax.constraints.collections import PARAMS, PENALTIES
+from eqjax.training.checks import check_labels
 
 
 class Metrics(NamedTuple):
@@ -38,28 +44,79 @@ LossFn = Callable[[Any, Any], Metrics | Array]
 
 
 def cross_entropy(
-    logits: Float[Array, "batch classes"], y: Int[Array, " batch"]
+    logits: Float[Array, "batch classes"], y: Shaped[Array | np.ndarray, "..."]
 ) -> Metrics:
-    """Return softmax cross-entropy and error, (batch,) each, for class numbers y."""
+    """Return softmax cross-entropy and error, (batch,) each, for class numbers y.
+
+    Both are NaN for a sample with a logit that is not finite: to leave a class out, use
+    a large negative number.
+
+    Raises:
+      ValueError: y is not one integer per sample or, where it is known before the
+        computation runs, has a label outside [0, classes).
+    """
+    check_labels(y, len(logits), logits.shape[-1])
+    logits = at_least_single(logits)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    return Metrics(loss, (jnp.argmax(logits, -1) != y).astype(loss.dtype))
+    wrong = (jnp.argmax(logits, -1) != y).astype(loss.dtype)
+    lost = _nan_unless(jnp.isfinite(logits).all(-1), loss.dtype)
+    return Metrics(loss + lost, wrong + lost)
+
+
+def at_least_single(values: Any) -> Array:
+    """Return real numbers in float32, or as they are if that is more precise."""
+    values = jnp.asarray(values)
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def _nan_unless(finite: Array, dtype: Any) -> Array:
+    return jnp.where(finite, 0, jnp.nan).astype(dtype)
 
 
 def measure(loss_fn: LossFn, outputs: Any, targets: Any) -> Metrics:
-    """Return loss and error of every sample, (batch,) each.
+    """Return loss and error of every sample, (batch,) each, at least float32.
+
+    Where one of them is not finite, neither is the other.
 
     Raises:
       ValueError: the loss is not one number per sample.
     """
     found = loss_fn(outputs, targets)
-    metrics = found if isinstance(found, Metrics) else Metrics(found, found)
-    batch = jax.tree.leaves(targets)[0].shape[:1]
-    if jnp.shape(metrics.loss) != batch or jnp.shape(metrics.error) != batch:
+    loss, error = found if isinstance(found, Metrics) else (found, found)
+    batch = np.shape(jax.tree.leaves(targets)[0])[:1]
+    if jnp.shape(loss) != batch or jnp.shape(error) != batch:
         raise ValueError(
             f"loss_fn must return one number per sample, shape {batch}, got "
-            f"{jnp.shape(metrics.loss)}; leave the mean over the batch to the training"
+            f"{jnp.shape(loss)}; leave the mean over the batch to the training"
         )
-    return metrics
+    loss, error = at_least_single(loss), at_least_single(error)
+    return Metrics(
+        loss + _nan_unless(jnp.isfinite(error), loss.dtype),
+        error + _nan_unless(jnp.isfinite(loss), error.dtype),
+    )
+
+
+def count_classes(loss_fn: LossFn, outputs: Any) -> int | None:
+    """Return how many classes a loss chooses from; None if its targets are no labels.
+
+    Args:
+      loss_fn: of the training.
+      outputs: abstract, of the network.
+    """
+    is_matrix = len(getattr(outputs, "shape", ())) == 2
+    return outputs.shape[-1] if loss_fn is cross_entropy and is_matrix else None
+
+
+def training_outputs(
+    variables: Mapping[str, Any],
+    x: Float[Array, "batch ..."],
+    *,
+    model: nn.Module,
+    rngs: dict[str, chex.PRNGKey],
+) -> tuple[Any, Mapping[str, Any]]:
+    """Return the outputs of a model in training mode, and what it writes."""
+    kept = [name for name in variables if name != PARAMS]
+    return model.apply(variables, x, train=True, mutable=[*kept, PENALTIES], rngs=rngs)
 
 
 def training_loss(
@@ -84,10 +141,7 @@ def training_loss(
       rngs: of the call.
       loss_fn: (outputs, y) -> a loss per sample, see the module.
     """
-    kept = [name for name in variables if name != PARAMS]
-    outputs, written = model.apply(
-        variables, x, train=True, mutable=[*kept, PENALTIES], rngs=rngs
-    )
+    outputs, written = training_outputs(variables, x, model=model, rngs=rngs)
     collections = {name: v for name, v in written.items() if name != PENALTIES}
     metrics = jax.tree.map(jnp.mean, measure(loss_fn, outputs, y))
     penalty = sum(jax.tree.leaves(written.get(PENALTIES, {})))

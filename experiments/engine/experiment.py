@@ -28,7 +28,7 @@ from experiments.engine.trial import (
     unpack,
     weights_of,
 )
-from experiments.reports.printing import progress
+from experiments.reports.printing import percent, progress
 from experiments.runs import files
 
 REPORTED_POINTS = 25  # of the mixtures' trajectory in the report
@@ -149,8 +149,8 @@ def _train(
             shown.update(bar, completed=record["step"])
             console.print(
                 f"step {record['step']}/{steps}: training error "
-                f"{100 * record['train_error']:.2f} %, validation error "
-                f"{100 * record['validation_error']:.2f} % ({seconds:.0f} s)"
+                f"{percent(record['train_error'])}, validation error "
+                f"{percent(record['validation_error'])} ({seconds:.0f} s)"
             )
 
         produced = fit(trial, dataset, inputs, task.seed, lengths, state, done)

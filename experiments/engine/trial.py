@@ -176,9 +176,9 @@ def _record(trial, dataset, state, step, fitted) -> dict[str, Any]:
     return {
         "step": step,
         "train_loss": _finite(fitted.loss),
-        "train_error": float(fitted.error),
+        "train_error": _finite(fitted.error),
         "validation_loss": _finite(measured.loss),
-        "validation_error": float(measured.error),
+        "validation_error": _finite(measured.error),
     }
 
 
@@ -225,6 +225,7 @@ def _weights(trial, inputs, logits) -> dict[str, dict[str, float]]:
 
 
 def _finite(value: Any) -> float | None:
+    """Return a number, or None for one that JSON cannot hold."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -278,8 +279,8 @@ def reading(
     return {
         "reading": name,
         "groups": list(model.architecture.names),
-        "validation_error": float(measured.error),
-        "test_error": float(tested.error),
+        "validation_error": _finite(measured.error),
+        "test_error": _finite(tested.error),
         "training_parameters": training_parameters or count,
         "test_parameters": count,
         "steps": steps,

@@ -144,13 +144,18 @@ def mixtures_figure(
     return figure
 
 
+def _percent(error: float | None) -> float:
+    return float("nan") if error is None else 100 * error
+
+
 def _draw_errors(axes: Axes, records) -> None:
     steps = [record["step"] for record in records]
     for key, label, style in (
         ("train_error", "training", "o--"),
         ("validation_error", "validation", "o-"),
     ):
-        axes.plot(steps, [100 * record[key] for record in records], style, label=label)
+        errors = [_percent(record[key]) for record in records]
+        axes.plot(steps, errors, style, label=label)
     axes.set(xlabel="step", ylabel="error (%)", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.legend()

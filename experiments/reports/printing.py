@@ -74,6 +74,11 @@ def print_verdict(console: Console, verdict: dict[str, Any]) -> None:
     console.print(f"{named}; {verdict['reason']}", markup=False)
 
 
+def percent(error: float | None) -> str:
+    """Return an error as people read it; None is that of a network that diverged."""
+    return "diverged" if error is None else f"{100 * error:.2f} %"
+
+
 def print_readings(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print what is reported of a trained network as a table."""
     _print_networks(console, "the trained network", rows)
@@ -92,7 +97,7 @@ def _print_networks(console: Console, title: str, rows: list[dict[str, Any]]) ->
             *([row["reading"]] if named else []),
             " ".join(row["groups"]),
             f"{row['test_parameters']:,}",
-            f"{100 * row['validation_error']:.2f} %",
-            f"{100 * row['test_error']:.2f} %",
+            percent(row["validation_error"]),
+            percent(row["test_error"]),
         )
     console.print(table)

@@ -109,7 +109,7 @@ def summarize(
     """
     table: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
-        if row["reading"] in READINGS:
+        if row["reading"] in READINGS and row["test_error"] is not None:
             name = row["method"] + READINGS[row["reading"]]
             if row["seed"] in table.setdefault(name, {}):
                 raise ValueError(

@@ -160,7 +160,7 @@ class Task(abc.ABC):
             raise ValueError("--groups needs at least one group")
         ambient = self.ambient_group
         groups = sorted(
-            {ambient.subgroup(name) for name in names}, key=ambient.subgroups.index
+            {ambient.subgroup(name, 0) for name in names}, key=ambient.subgroups.index
         )
         if not all(group <= groups[0] for group in groups):
             raise ValueError(

@@ -335,3 +335,13 @@ def test_bad_arguments_are_errors_that_leave_nothing_behind(
     printed = capsys.readouterr()
     assert message in " ".join((printed.out + printed.err).split())
     assert not (folder / "runs").exists()
+
+
+def test_a_network_that_diverges_says_so(folder, capsys):
+    baseline.main([*TINY, "--learning-rate", "1e30", "--name", "lost"])
+    assert "validation error diverged" in capsys.readouterr().out
+    last = read_lines(folder / "runs/lost/metrics.jsonl")[-1]
+    assert last["validation_loss"] is last["validation_error"] is None
+    result = json.loads((folder / "runs/lost/result.json").read_text())
+    (reading,) = result["readings"]
+    assert reading["validation_error"] is reading["test_error"] is None

@@ -2,11 +2,16 @@ import itertools
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 
 import eqjax as eq
+from eqjax.groups import difference
+from eqjax.kernels.orbits import fiber_table
+from eqjax.morphism.matching import match
+from eqjax.search.evolution import Evolution
 from tests import oracle
 
 GROUPS = {
@@ -132,7 +137,8 @@ def test_subgroup_by_index_and_axis():
     D4 = GROUPS["D4"]
     kin = [H for H in D4.subgroups if H.family == "D1"]
     assert [D4.subgroup("D1", i) for i in range(4)] == kin
-    assert D4.subgroup("D1") == kin[0]
+    with pytest.warns(UserWarning, match="4 subgroups D1: D1:i, .*; taking the first"):
+        assert D4.subgroup("D1") == kin[0]
     assert D4.subgroup("D1", axis="i-j").name == "D1:i-j"
     with pytest.raises(ValueError, match=r"index must be in 0\.\.3, got 4"):
         D4.subgroup("D1", 4)
@@ -224,4 +230,47 @@ def test_subgroups_of_different_ambient_groups_do_not_meet():
     with pytest.raises(ValueError, match="different ambient groups"):
         GROUPS["D4"].meet(eq.cyclic(4))
     with pytest.raises(ValueError, match="not a subgroup of"):
-        GROUPS["D4"].subgroup("C4").index(GROUPS["D4"].subgroup("D2"))
+        GROUPS["D4"].subgroup("C4").index(GROUPS["D4"].subgroup("D2:i"))
+
+
+@each_group
+def test_a_name_that_several_subgroups_share_is_never_taken_silently(G):
+    families = [H.family for H in G.subgroups]
+    for H in G.subgroups:
+        shared = families.count(H.family) > 1
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            G.subgroup(H.family)
+            G.subgroup(H.name)
+            G.subgroup(H.family, families.count(H.family) - 1)
+        assert len(caught) == shared
+        for told in caught:
+            assert H.name in str(told.message)
+
+
+def test_groups_of_one_name_are_told_apart():
+    D4, D1 = GROUPS["D4"], GROUPS["D1"]
+    shuffled = eq.Group(D4.matrices[[0, 2, 1, *range(3, 8)]])
+    other_axis = eq.Group(D4.subgroup("D1:i").matrices)
+    for a, b, told in [
+        (D4, shuffled, "the same matrices in another order: element 1 is"),
+        (D1, other_axis, "other matrices: element 1 is"),
+    ]:
+        layers = [eq.InvariantHead(1, group=G) for G in (a, b)]
+        x = np.ones((1, 2, 2, a.order, 1))
+        for call in (
+            lambda a=a, b=b: a.meet(b),
+            lambda a=a, b=b: a.join(b),
+            lambda a=a, b=b: b.index(a),
+            lambda a=a, b=b: eq.Architecture((b, a)),
+            lambda a=a, b=b: eq.Mixture((b, a)),
+            lambda a=a, b=b: Evolution(candidates=(b, a)),
+            lambda a=a, b=b, x=x: eq.transform(x, 1, group=a, fiber=eq.regular(b)),
+            lambda a=a, b=b: fiber_table(a, eq.regular(b)),
+            lambda layers=layers, x=x: match(*layers, x),
+        ):
+            with pytest.raises(ValueError, match=told) as error:
+                call()
+            assert str(a.matrices[1].tolist()) in str(error.value)
+            assert str(b.matrices[1].tolist()) in str(error.value)
+        assert difference(a, a) == difference(a, eq.full_octahedral()) == ""

@@ -233,6 +233,7 @@ def steps_of_full_kernel(kind, optimizer, source, target):
 
 
 @pytest.mark.parametrize("kind", kernels.PARAMETRIZATIONS)
+@pytest.mark.filterwarnings("ignore:a link without state")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_next_step_of_a_relaxed_layer(name, kind):
     optimizer, grows_with = OPTIMIZERS[name]

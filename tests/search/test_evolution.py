@@ -13,7 +13,7 @@ from eqjax.search.evolution import Evolution
 from eqjax.search.selection import SELECTIONS, Score, pareto_front
 
 D4 = eq.dihedral(4)
-SIX = tuple(D4.subgroup(n) for n in ("D4", "C4", "D2", "C2", "D1", "C1"))
+SIX = tuple(D4.subgroup(n, 0) for n in ("D4", "C4", "D2", "C2", "D1", "C1"))
 KEY = jax.random.key(0)
 START = eq.Architecture.uniform(D4, 3)
 
@@ -163,3 +163,19 @@ def test_bad_input():
         evolution.tell(
             evolution.init(START), evolution.ask(evolution.init(START), KEY), [], KEY
         )
+
+
+def test_settings_that_contradict_each_other():
+    C4 = eq.cyclic(4)
+    with pytest.raises(ValueError, match="candidates are empty"):
+        Evolution(candidates=())
+    with pytest.raises(ValueError, match=r"Group\(C4 < D4\) is given twice"):
+        Evolution(candidates=(D4, SIX[1], SIX[1]))
+    with pytest.raises(ValueError, match="one ambient group; .* lives over"):
+        Evolution(candidates=(D4, C4))
+    with pytest.raises(TypeError, match="must be Groups, got 'C4'"):
+        Evolution(candidates=("C4",))
+    for candidates in (C4.subgroups, [C4], eq.flip().subgroups):
+        with pytest.raises(ValueError, match=r"architecture lives over Group\(D4\)"):
+            Evolution(candidates=candidates).init(START)
+    assert Evolution(candidates=list(SIX)) == Evolution(candidates=SIX)
