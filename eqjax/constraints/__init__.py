@@ -3,7 +3,7 @@
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.constraints.mixture import Mixture
 from eqjax.constraints.partial import PartialGroup
-from eqjax.constraints.relaxed import RelaxedWeights
+from eqjax.constraints.relaxed import RelaxedOutputs, RelaxedWeights
 from eqjax.constraints.residual import ResidualPathway
 from eqjax.constraints.soft import SoftProjection
 
@@ -13,6 +13,7 @@ from eqjax.constraints.soft import SoftProjection
 CONSTRAINTS: dict[str, type[Constraint]] = {
     "residual": ResidualPathway,
     "relaxed": RelaxedWeights,
+    "outputs": RelaxedOutputs,
     "partial": PartialGroup,
     "soft": SoftProjection,
 }
@@ -21,6 +22,7 @@ __all__ = [
     "Constraint",
     "Mixture",
     "PartialGroup",
+    "RelaxedOutputs",
     "RelaxedWeights",
     "ResidualPathway",
     "SoftProjection",

@@ -122,14 +122,14 @@ class Constraint:
     def check(self, layer: ConstrainedLayer) -> None:
         """Raise ValueError unless the constraint fits a layer."""
 
-    def initial_scale(self, suffix: str) -> float:
+    def initial_scale(self, suffix: str, group: Group) -> float:
         """Return the factor by which a part's initial draw is multiplied."""
-        del suffix
+        del suffix, group
         return 1.0
 
-    def extras(self, parts: Parts) -> dict[str, Extra]:
+    def extras(self, parts: Parts, group: Group) -> dict[str, Extra]:
         """Return the layer's other variables, given its untrained parts."""
-        del parts
+        del parts, group
         return {}
 
     def combine(

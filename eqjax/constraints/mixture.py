@@ -155,8 +155,9 @@ class Mixture(Constraint):
             except ValueError as error:
                 raise ValueError(f"a skip adds the identity: {error}") from None
 
-    def extras(self, parts: Parts) -> dict[str, Extra]:
+    def extras(self, parts: Parts, group: Group) -> dict[str, Extra]:
         """Return the logits, and the norms that kernels are held at."""
+        del group
         found = {"logits": Extra(MIXTURE, jnp.asarray(self.initial_logits))}
         if self.hold_norm:
             for name, candidates in parts.items():

@@ -37,8 +37,9 @@ class PartialGroup(Constraint):
         """Return the trivial group."""
         return group.smallest
 
-    def extras(self, parts: Parts) -> dict[str, Extra]:
+    def extras(self, parts: Parts, group: Group) -> dict[str, Extra]:
         """Return the logits of the distribution, (fiber_out,)."""
+        del group
         zeros = jnp.zeros(output_elements(parts), jnp.float32)
         return {"element_logits": Extra(PARAMS, zeros)}
 

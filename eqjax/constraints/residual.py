@@ -59,8 +59,9 @@ class ResidualPathway(Constraint):
         """Return the trivial group."""
         return group.smallest
 
-    def initial_scale(self, suffix: str) -> float:
+    def initial_scale(self, suffix: str, group: Group) -> float:
         """Draw the residual pathway in the ratio of the priors' deviations."""
+        del group
         ratio = (self.tied_precision / self.residual_precision) ** 0.5
         return min(1.0, ratio) if suffix == RESIDUAL else 1.0
 

@@ -56,9 +56,9 @@ class SoftProjection(Constraint):
         """Return the group where the projection is exact, else the trivial one."""
         return group if self.softness == 1 else group.smallest
 
-    def extras(self, parts: Parts) -> dict[str, Extra]:
+    def extras(self, parts: Parts, group: Group) -> dict[str, Extra]:
         """Return the parameter behind a learned softness."""
-        del parts
+        del parts, group
         if not self.learned:
             return {}
         odds = self.softness / (1 - self.softness)

@@ -37,12 +37,15 @@ class OrbitTable:
       index: int32, the orbit number of every entry.
       size: (num_orbits,) int32, entries per orbit.
       representative: (num_orbits,) int32, flat position of each orbit's first entry.
+      actions: (order, n_i) integers per factor of the set: where each element of the
+        group moves each of its points; empty where the table is data.
     """
 
     group: Group | None
     index: Any  # numpy or JAX arrays
     size: Any
     representative: Any
+    actions: tuple[np.ndarray, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def num_orbits(self) -> int:
@@ -53,6 +56,19 @@ class OrbitTable:
     def shape(self) -> tuple[int, ...]:
         """Shape of the full array that the table ties."""
         return self.index.shape
+
+    def transformed(self, each: Any) -> Any:
+        """Transform one array by each element u of the group: K_u(u^-1 entry).
+
+        Args:
+          each: (order, *shape, *rest), the array that each element transforms.
+
+        Returns:
+          An array of the same shape.
+        """
+        sources = np.stack([np.argsort(moved) for moved in _moved(self.actions)])
+        flat = each.reshape(*sources.shape, *each.shape[1 + len(self.shape) :])
+        return flat[np.arange(len(sources))[:, None], sources].reshape(each.shape)
 
 
 @functools.cache
@@ -161,4 +177,5 @@ def _orbits(
         index=index.reshape(shape).astype(np.int32),
         size=size.astype(np.int32),
         representative=representative.astype(np.int32),
+        actions=actions,
     )

@@ -117,7 +117,7 @@ class TiedModule(nn.Module, kw_only=True):
         }
         extras = {
             name: self._extra(name, extra)
-            for name, extra in self.constraint.extras(parts).items()
+            for name, extra in self.constraint.extras(parts, self.group).items()
         }
         penalty = self.constraint.penalty(parts)
         if penalty is not None and not self.is_initializing():
@@ -143,7 +143,7 @@ class TiedModule(nn.Module, kw_only=True):
         }
         extras = {
             name: variables[extra.collection, name]
-            for name, extra in self.constraint.extras(parts).items()
+            for name, extra in self.constraint.extras(parts, self.group).items()
         }
         return self.constraint.combine(parts, extras, self.tables)
 
@@ -163,7 +163,7 @@ class TiedModule(nn.Module, kw_only=True):
             for name, each in parts.items()
             for suffix, part in each.items()
         }
-        for name, extra in self.constraint.extras(parts).items():
+        for name, extra in self.constraint.extras(parts, self.group).items():
             variables[extra.collection, name] = extra.value
         return variables
 
@@ -172,7 +172,7 @@ class TiedModule(nn.Module, kw_only=True):
             given = OrbitTable(None, **self.get_variable(ORBITS, name + suffix))
             tie = dataclasses.replace(tie, table=given)
         draw = kernels.tied_initializer(init, tie)
-        scale = self.constraint.initial_scale(suffix)
+        scale = self.constraint.initial_scale(suffix, self.group)
         if scale != 1:
             draw = _scaled(draw, scale)
         shape = (tie.table.num_orbits, *rest)

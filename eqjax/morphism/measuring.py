@@ -6,7 +6,6 @@ looked at but its `init` and `update`.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
@@ -143,10 +142,10 @@ def warn_of_steps(optimizer: optax.GradientTransformation, plan: Plan) -> None:
 
 def growth(move: Move, weight: Weight) -> float:
     """Return by how much one unit is worth more after a move, mean over the orbits."""
-    flat = dataclasses.replace(move, stacked=0)
-    with jax.ensure_compile_time_eval():  # a number even while `morph` is traced
-        unit = jnp.ones(move.source.table.num_orbits)
-        return float(jnp.mean(1 / carry(unit, flat, weight)))
+    target = move.target.table
+    full = np.asarray(weight(move.source))[move.source.table.index]
+    worth = np.bincount(target.index.reshape(-1), full.reshape(-1)) / target.size
+    return float(np.mean(np.asarray(weight(move.target)) / worth))
 
 
 def _update(

@@ -10,6 +10,7 @@ formulas; here the orbit tables do it).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from eqjax.morphism.carrying import (
     value_weight,
 )
 from eqjax.morphism.matching import (
+    Move,
     Path,
     Plan,
     check_shape,
@@ -101,7 +103,7 @@ def morph(
         check_shape(path, flat[path], shape)
     new = {path: v for path, v in flat.items() if path[1:-1] not in plan.rewrites}
     for path, move in plan.moves.items():
-        new[path] = carry(flat[path], move, value_weight)
+        new[path] = _carried(flat[path], move=move)
     for path in plan.rewrites:
         new.update(_rewrite(path, plan, flat))
     for path in plan.target.shapes:  # what a rewritten layer has of its own
@@ -115,6 +117,11 @@ def morph(
         if path in new and isinstance(box, nn.meta.AxisMetadata):
             new[path] = box.replace_boxed(new[path])
     return unflatten_dict(new), MorphReport(changes)
+
+
+@functools.partial(jax.jit, static_argnames=("move",))  # one program, not ten
+def _carried(leaf: jax.Array, *, move: Move) -> jax.Array:
+    return carry(leaf, move, value_weight)
 
 
 def _rewrite(path: Path, plan: Plan, flat: Mapping[Path, jax.Array]) -> dict[Path, Any]:
@@ -140,10 +147,7 @@ def _layer_change(
         stacked = plan.source.stacked_axes(path)
         before = under_stacked_axes(source.read, stacked)(plan.source.own(path, old))
         after = under_stacked_axes(target.read, stacked)(plan.source.own(path, new))
-        gap = [accurate(after[name]) - accurate(before[name]) for name in before]
-        largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in gap]))
-        size = norm(*before.values())
-        relative = norm(*gap) / jnp.where(size == 0, 1, size)
+        largest, relative = _change(before, after)
     main = plan.moves[own[0]] if own else None
     unchanged = float("nan") if path in plan.rewrites else 1.0
     return LayerChange(
@@ -158,6 +162,15 @@ def _layer_change(
         normalized_step=growth(main, unit_step_weight) if main else unchanged,
         measured_step=_range(steps[p] for p in own if p in steps),
     )
+
+
+@jax.jit
+def _change(before: dict, after: dict) -> tuple[jax.Array, jax.Array]:
+    """Return the largest and the relative change of full arrays."""
+    gap = [accurate(after[name]) - accurate(before[name]) for name in before]
+    largest = jnp.max(jnp.stack([jnp.abs(a).max() for a in gap]))
+    size = norm(*before.values())
+    return largest, norm(*gap) / jnp.where(size == 0, 1, size)
 
 
 def _range(factors: Iterable[tuple[float, float]]) -> tuple[float, float] | None:

@@ -45,7 +45,7 @@ def choose_strategy(
 
     Args:
       model: as in `Population`.
-      optimizer: as in `Population`.
+      optimizer: as in `Population`, where one made anew is compiled anew.
       inputs: as in `Population`.
       members: the largest population to expect.
       devices: all of all hosts if None.

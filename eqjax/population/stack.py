@@ -61,6 +61,8 @@ class Population(WithSettings):
       model: the members' model, in any groups; a linen module with a `train` argument.
       optimizer: of every member. It sees parameters padded by zeros: what averages over
         their entries, such as `optax.clip_by_block_rms`, is another than for one model.
+        Programs are kept for populations of the same optimizer and loss, as objects:
+        one made anew, even of equal settings, is compiled anew.
       inputs: a batch of inputs, or its `jax.ShapeDtypeStruct`.
       strategy: how stacks are worked on.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.

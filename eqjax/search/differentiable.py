@@ -62,7 +62,8 @@ class DifferentiableSearch(WithSettings):
 
     Attributes:
       model: a linen module with a `train` argument and mixed layers.
-      optimizer: of the weights.
+      optimizer: of the weights. Programs are kept for searches of the same optimizers
+        and loss, as objects: one made anew, even of equal settings, is compiled anew.
       mixture_optimizer: of the logits; `random_gradients` makes a control of any.
       unrolled_step: 0 for first order. Else the logits descend on the loss after one
         more gradient step of this size on the batch of the weights, and the gradient

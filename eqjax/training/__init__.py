@@ -1,4 +1,12 @@
-"""Training and evaluation of one model: pure functions of state and batch."""
+"""Training and evaluation of one model: pure functions of state and batch.
+
+Programs are kept by model, optimizer and loss. Models are compared by value, so that an
+equal one made anew is no new program; optimizers and losses are functions, each equal
+to itself alone. Make each once and pass the same object:
+
+    optimizer = optax.adam(1e-3)  # beside the model, not inside of a loop or a call
+    state, metrics = train(state, batches, model=model, optimizer=optimizer)
+"""
 
 from eqjax.training.batches import Split as Split, batches as batches
 from eqjax.training.evaluation import evaluate as evaluate, predict as predict

@@ -84,7 +84,8 @@ def evaluate(
       model: called as model(x).
       batch_size: samples at once; by default 500, or as many as have the points of 500
         images of 28 x 28, if that is less.
-      loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`.
+      loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`. One made
+        anew, as by `lambda`, is compiled anew.
 
     Returns:
       The means of loss and error; not finite if those of any sample are not.

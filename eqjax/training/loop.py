@@ -51,6 +51,7 @@ def train_step(
       model: any linen module with a `train` argument.
       optimizer: any optax transformation; one that takes extra arguments, such as
         `optax.contrib.reduce_on_plateau` or `optax.lbfgs`, gets those of `updates_of`.
+        Static under `jax.jit`, where one made anew is compiled anew.
       key: for models with dropout; folded with the number of the step.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `losses`.
 
@@ -222,10 +223,11 @@ def train(
       state: before the first step.
       batches: pairs (x, y) of equal shapes.
       model: as in `train_step`.
-      optimizer: as in `train_step`.
+      optimizer: as in `train_step`; the same object for every call, since one made
+        anew is compiled anew, even of equal settings.
       key: as in `train_step`.
-      loss_fn: as in `train_step`; the same function for every call, since each new one
-        is compiled.
+      loss_fn: as in `train_step`; the same function for every call, since one made
+        anew, as by `lambda`, is compiled anew.
 
     Returns:
       The state after the last step, and the metrics averaged over all batches.

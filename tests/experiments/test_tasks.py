@@ -217,6 +217,7 @@ def test_settings_reach_the_layers():
     kinds = {
         "residual": eq.ResidualPathway(2e-5, 1e-3),
         "relaxed": eq.RelaxedWeights(3),
+        "outputs": eq.RelaxedOutputs(3),
         "partial": eq.PartialGroup(),
         "soft": eq.SoftProjection(0.5, learned=True),
     }

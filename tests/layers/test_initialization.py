@@ -82,11 +82,11 @@ def test_constraints_start_with_the_variance_that_they_say(word):
     )
     x = jax.random.normal(jax.random.key(1), (16, 4, 4, 8, 32))
     y = jax.jit(layer.apply)(start(layer, x), x)
-    scales = [constraint.initial_scale(s) for s in constraint.parts(D4)]
+    scales = [constraint.initial_scale(s, D4) for s in constraint.parts(D4)]
     expected = sum(scale**2 for scale in scales)
     if word == "mixed":  # equal weights: each candidate adds the same
         expected = 1 / len(scales)
-    if word == "relaxed":  # coefficients of unit sum of squares
+    if word in ("relaxed", "outputs"):  # coefficients of unit sum of squares
         expected = 1.0
     if word.startswith("soft"):  # what the projection leaves of a free array
         kept = 1 - constraint.softness

@@ -99,3 +99,68 @@ def test_dropout_draws_from_the_key(run):
 
 def test_count_parameters():
     assert training.count_parameters({"a": jnp.ones((2, 3)), "b": jnp.ones(4)}) == 10
+
+
+class Line(nn.Module):
+    """A classifier of two numbers."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        del train
+        return nn.Dense(2)(x)
+
+
+def absolute(outputs, y):
+    return abs(outputs[:, 0] - y)
+
+
+def test_what_is_made_anew_is_compiled_anew_only_where_that_is_said():
+    x, y = np.ones((4, 2), np.float32), np.zeros(4, int)
+    state = training.init_state(jax.random.key(0), Line(), OPTIMIZER, x)
+
+    def train(optimizer=OPTIMIZER, loss_fn=absolute, model=None):
+        kind = {"model": model or Line(), "optimizer": optimizer, "loss_fn": loss_fn}
+        training.train(state, [(x, y)], **kind)
+
+    def evaluate(loss_fn=absolute):
+        training.evaluate(state.variables, x, y, model=Line(), loss_fn=loss_fn)
+
+    def compiled(call, **settings):
+        with eq.count_compilations() as found:
+            call(**settings)
+        return found.count
+
+    train(), evaluate()
+    assert compiled(train) == compiled(train, model=Line()) == compiled(evaluate) == 0
+    assert compiled(train, optimizer=optax.adam(0.01)) > 0
+    assert compiled(train, loss_fn=lambda *both: absolute(*both)) > 0
+    assert compiled(evaluate, loss_fn=lambda *both: absolute(*both)) > 0
+
+
+def test_programs_of_many_models_are_kept_by_optimizer_as_object():
+    mixed = MODEL.clone(constraint=eq.Mixture((D4, D4.smallest)))
+    x = jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
+    for make in (
+        lambda optimizer: eq.Population(MODEL.clone(), optimizer, x),
+        lambda optimizer: eq.DifferentiableSearch(mixed.clone(), optimizer, OPTIMIZER),
+    ):
+        assert make(OPTIMIZER) == make(OPTIMIZER)
+        assert hash(make(OPTIMIZER)) == hash(make(OPTIMIZER))
+        assert make(OPTIMIZER) != make(optax.adam(0.01))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        training,
+        training.train,
+        training.train_step,
+        training.evaluate,
+        eq.Population,
+        eq.DifferentiableSearch,
+        eq.choose_strategy,
+    ],
+)
+def test_it_is_said(function):
+    words = " ".join(function.__doc__.split())
+    assert "made anew" in words or "Make each once" in words
