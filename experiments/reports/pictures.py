@@ -227,7 +227,7 @@ def _draw_front(axes: Axes, records, front) -> None:
     points = axes.scatter(
         parameters, errors, c=generations, cmap="viridis", s=14, alpha=0.7
     )
-    ticks = MaxNLocator(integer=True)
+    ticks = MaxNLocator(integer=True, min_n_ticks=1)
     axes.figure.colorbar(points, ax=axes, label="generation", ticks=ticks)
     ordered = sorted(front, key=lambda member: member["parameters"])
     axes.plot(
@@ -250,11 +250,16 @@ def _draw_front(axes: Axes, records, front) -> None:
     axes.set(xlabel="parameters", ylabel="error (%)")
     if children:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set_yscale(**_scale([*errors, *(100 * m["test_error"] for m in front)]))
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
+        axis.set_major_formatter("{x:,g}")
     axes.tick_params(which="minor", labelsize="x-small")
+    if axes.get_yscale() == "symlog":
+        linear = axes.yaxis.get_transform().linthresh
+        axes.set_ylim(-0.2 * linear, max(axes.get_ylim()[1], linear))
     axes.legend()
 
 
@@ -287,7 +292,7 @@ def _draw_groups(axes_of: dict[str, Axes], records, ambient: eq.Group) -> None:
     rows = list(axes_of.values())
     first, last = rows[0], rows[-1]
     last.set(xlabel="generation", xlim=(-0.6, len(records) - 0.4))
-    last.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if names:
         first.legend(
             loc="lower center",
