@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax
 import flax.linen as nn
 import jax
-from flax.traverse_util import flatten_dict
 
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import distance
-from eqjax.morphism.matching import Path, tied_model
+from eqjax.morphism.matching import Path, flat_variables, tied_model
 
 
 def distances(
@@ -42,7 +40,7 @@ def distances(
       number each.
     """
     found = tied_model(model, inputs, call_kwargs)
-    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
+    flat = flat_variables(variables)
     ledger = {}
     for path, layer in found.layers.items():
         if "kernel" not in layer.tables:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from eqjax.fields.fiber import Fiber, regular, trivial
 from eqjax.groups.group import Group, difference
 
 
 def transform(
-    x: jax.Array, u: int, *, group: Group, fiber: Fiber | None = None
+    x: jax.Array, u: int | jax.Array, *, group: Group, fiber: Fiber | None = None
 ) -> jax.Array:
     """Act on a field from the left: (u . f)(p, a) = f(u^-1 p, u^-1 a).
 
     Args:
       x: a field (batch, *space, fiber, channels), or an image (batch, *space, channels)
         without a fiber axis.
-      u: an element number in the ambient group, one of `group.elements`.
+      u: an element number in the ambient group, one of `group.elements`; it may be
+        traced, as under `jax.vmap`, if no element of the group changes the shape.
       group: the group that u belongs to.
       fiber: the fiber of x; the regular or the trivial one by its size if None.
 
@@ -27,17 +31,21 @@ def transform(
 
     Raises:
       ValueError: u does not belong to the group, or the axes of x do not fit it.
+
+    >>> from eqjax.groups import dihedral
+    >>> image = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    >>> transform(image, 1, group=dihedral(4))[0, ..., 0].tolist()
+    [[1.0, 3.0], [0.0, 2.0]]
     """
-    if u not in group:
-        raise ValueError(
-            f"{u} is not an element of {group!r}; its elements are {group.elements}"
-        )
+    position = element_position(group, u)
     d = group.dimension
     if x.ndim not in (d + 2, d + 3):
         raise ValueError(
             f"expected a field (batch, {d} spatial axes, fiber, channels) or an image "
             f"(batch, {d} spatial axes, channels) for {group!r}, got shape {x.shape}"
         )
+    if isinstance(u, jax.core.Tracer):
+        return _transform_traced(x, position, group, fiber)
     matrix = group.ambient.matrices[u]
     source = np.argmax(np.abs(matrix), axis=1)  # output axis i reads input axis j
     reversed_axes = [1 + j for j in range(d) if matrix[:, j].sum() < 0]
@@ -53,6 +61,42 @@ def transform(
         )
     inverse = group.ambient.inverse[u]
     return moved[..., fiber.action[inverse], :]
+
+
+def element_position(group: Group, u: int | jax.Array) -> Any:
+    """Return the place of an ambient element among a group's own.
+
+    A traced number is looked up when the program runs, without an error for elements of
+    other groups: they are taken for the first.
+
+    Raises:
+      ValueError: a number that is not traced is not one of `group.elements`.
+    """
+    if isinstance(u, jax.core.Tracer):
+        places = np.zeros(group.ambient.order, np.int32)
+        places[list(group.elements)] = np.arange(group.order)
+        return jnp.asarray(places)[u]
+    if np.ndim(u) or int(u) not in group:
+        raise ValueError(
+            f"{u} is not an element of {group!r}; its elements are {group.elements}"
+        )
+    return group.elements.index(int(u))
+
+
+def _transform_traced(
+    x: jax.Array, position: jax.Array, group: Group, fiber: Fiber | None
+) -> jax.Array:
+    def moved(u: int):
+        return lambda x: transform(x, u, group=group, fiber=fiber)
+
+    branches = [moved(u) for u in group.elements]
+    shapes = {jax.eval_shape(branch, x).shape for branch in branches}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"elements of {group!r} exchange axes of different sizes, got shape "
+            f"{x.shape}; a traced element needs a grid that all of them keep"
+        )
+    return lax.switch(position, branches, x)
 
 
 def _fiber_of_size(size: int, group: Group) -> Fiber:

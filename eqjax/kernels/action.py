@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
+from eqjax.fields.action import element_position
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import element_actions
@@ -22,7 +24,7 @@ from eqjax.kernels.orbits import element_actions
 
 def transform_kernel(
     full: Inexact[Array, "... fiber_in fiber_out c_in c_out"],
-    u: int,
+    u: int | Array,
     *,
     group: Group,
     fiber_in: Fiber,
@@ -32,7 +34,8 @@ def transform_kernel(
 
     Args:
       full: (*taps, fiber_in, fiber_out, c_in, c_out).
-      u: an element number in the ambient group, one of `group.elements`.
+      u: an element number in the ambient group, one of `group.elements`; it may be
+        traced.
       group: the group that u belongs to; it must map the taps to themselves.
       fiber_in: the fiber that the kernel reads.
       fiber_out: the fiber that the kernel writes.
@@ -53,18 +56,15 @@ def transform_kernel(
     >>> transform_kernel(kernel, 1, group=D4, **fibers).shape
     (3, 3, 1, 8, 1, 2)
     """
-    if u not in group:
-        raise ValueError(
-            f"{u} is not an element of {group!r}; its elements are {group.elements}"
-        )
+    position = element_position(group, u)
     *taps, size_in, size_out = full.shape[:-2]
     if (size_in, size_out) != (fiber_in.size, fiber_out.size):
         raise ValueError(
             f"expected a full kernel (*taps, {fiber_in.size}, {fiber_out.size}, c_in, "
             f"c_out), got shape {full.shape}"
         )
-    position = group.elements.index(u)
-    source = _sources(group, tuple(taps), fiber_in, fiber_out)[position]
+    sources = _sources(group, tuple(taps), fiber_in, fiber_out)
+    source = jnp.asarray(sources)[position]
     return full.reshape(-1, *full.shape[-2:])[source].reshape(full.shape)
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,25 +148,42 @@ def tied_initializer(init: Initializer, tie: Tie) -> Initializer:
       tie: the tie of the parameter.
 
     Returns:
-      (key, (num_orbits, *rest), dtype) -> array of that shape.
+      (key, (num_orbits, *rest), dtype) -> array of that shape, in the box that the
+      initializer puts its arrays into, if any.
     """
     table = tie.table
 
     def initialize(key, shape, dtype=jnp.float32):
         rest = tuple(shape[1:])
         if len(rest) == 1:
-            full = init(key, (*table.shape, *rest), dtype)
+            drawn = init(key, (*table.shape, *rest), dtype)
+            full = nn.meta.unbox(drawn)
         else:
             *taps, fiber_in, fiber_out = table.shape
             c_in, c_out = rest
-            dense = init(key, (*taps, fiber_in * c_in, fiber_out * c_out), dtype)
-            full = dense.reshape(*taps, fiber_in, c_in, fiber_out, c_out)
+            drawn = init(key, (*taps, fiber_in * c_in, fiber_out * c_out), dtype)
+            full = nn.meta.unbox(drawn)
+            full = full.reshape(*taps, fiber_in, c_in, fiber_out, c_out)
             full = jnp.swapaxes(full, -3, -2)
         entries = full.reshape(-1, *rest)[table.representative]
         entries = (entries / _per_orbit(tie.unit, entries)).astype(dtype)
-        return _clear_padding(entries, table)
+        return _boxed_as(drawn, _clear_padding(entries, table))
 
     return initialize
+
+
+def _boxed_as(drawn: Any, entries: jax.Array) -> Any:
+    """Put entries into the box that an initializer returned, such as `nn.Partitioned`.
+
+    Names of axes are those of Flax's layers, (*taps, in, out) or (features,); the tied
+    axis in the place of taps and fibers has none.
+    """
+    if not isinstance(drawn, nn.meta.AxisMetadata):
+        return entries
+    if isinstance(drawn, nn.Partitioned) and len(drawn.names) != entries.ndim:
+        kept = drawn.names[len(drawn.names) - (entries.ndim - 1) :]
+        drawn = drawn.replace(names=(None, *kept))
+    return drawn.replace_boxed(entries)
 
 
 def identity_kernel(shape: tuple[int, ...]) -> np.ndarray:

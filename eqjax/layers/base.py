@@ -192,4 +192,6 @@ class TiedModule(nn.Module, kw_only=True):
 
 
 def _scaled(init: Initializer, factor: float) -> Initializer:
-    return lambda key, shape, dtype: factor * init(key, shape, dtype)
+    return lambda key, shape, dtype: jax.tree.map(
+        lambda drawn: factor * drawn, init(key, shape, dtype)
+    )

@@ -30,7 +30,14 @@ from eqjax.kernels.tied import Initializer, Parametrization, Tie
 from eqjax.layers.base import TiedModule
 from eqjax.ops.convolution import convolve, convolve_transpose
 from eqjax.ops.precision import mean
-from eqjax.ops.windows import Padding, Pairs, Window, per_axis, resolve_padding
+from eqjax.ops.windows import (
+    Padding,
+    Pairs,
+    Window,
+    per_axis,
+    resolve_padding,
+    sizes,
+)
 
 
 class GroupConv(TiedModule):
@@ -150,13 +157,14 @@ class GroupConv(TiedModule):
 
     def window(self, space: Sequence[int]) -> Window:
         """Return the window that slides over a grid of so many points per axis."""
+        space = sizes(space, self.group.dimension)
         strides, dilation = self._spacing()
         padding = resolve_padding(self.padding, space, self.taps, strides, dilation)
-        return Window(tuple(space), self.taps, strides, dilation, padding)
+        return Window(space, self.taps, strides, dilation, padding)
 
     def _window_settings(self, x: jax.Array) -> dict[str, Any]:
         window = self.window(x.shape[1:-2])
-        if 0 in window.output_size:
+        if any(isinstance(n, int) and n == 0 for n in window.output_size):
             raise ValueError(
                 f"a {window.taps} kernel with dilation {window.dilation} and padding "
                 f"{window.padding} does not fit into an input of size {window.size}"
@@ -254,6 +262,7 @@ class GroupConvTranspose(GroupConv):
 
     def window(self, space: Sequence[int]) -> Window:
         """Return the stride-one window that slides over the spread grid."""
+        space = sizes(space, self.group.dimension)
         strides, dilation = self._spacing()
         extent = [d * (k - 1) for k, d in zip(self.taps, dilation, strict=True)]
         spread = tuple((n - 1) * s + 1 for n, s in zip(space, strides, strict=True))
@@ -302,8 +311,9 @@ class InvariantHead(GroupConv):
 def _check_channels_last(x: jax.Array) -> None:
     """Refuse (batch, 3, 32, 32): no image is 3 pixels high and has 32 channels."""
     first, *others = x.shape[1:]
-    known = all(isinstance(n, int) for n in others)
-    if first in (1, 3, 4) and known and min(others) >= 8:
+    known = len(others) > 1 and all(isinstance(n, int) for n in others)
+    like_sides = known and min(others) >= 8 and 2 * min(others) > max(others)
+    if first in (1, 3, 4) and like_sides and others[-1] not in (8, 16):
         raise ValueError(
             f"expected channels last, (batch, *space, channels), got {x.shape}, which "
             "has them behind the batch; jnp.moveaxis(x, 1, -1) moves them"

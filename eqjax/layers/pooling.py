@@ -14,7 +14,7 @@ import numpy as np
 from eqjax.fields.fiber import quotient, regular
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
-from eqjax.ops.precision import accurate, mean
+from eqjax.ops.precision import accurate, mean, mean_dtype
 from eqjax.ops.windows import Padding, window
 
 
@@ -49,7 +49,7 @@ def avg_pool(
     pooled = _spatially(
         nn.avg_pool, accurate(x), window_shape, strides, padding, count_include_pad
     )
-    return pooled.astype(x.dtype)
+    return pooled.astype(mean_dtype(x))
 
 
 def max_pool(
@@ -93,8 +93,8 @@ def _spatial_axes(x: jax.Array, per_axis: Any = 1) -> int:
     """
     axes = x.ndim - 3
     # A fiber over d axes is a set of cosets in the 2^d d! signed permutations.
-    if axes < 1 or 2**axes * math.factorial(axes) % x.shape[-2]:
-        if isinstance(per_axis, Sequence) and len(per_axis) == axes + 1:
+    if axes < 1 or 2**axes * math.factorial(axes) % max(1, x.shape[-2]):
+        if np.shape(per_axis) == (axes + 1,):
             return axes + 1
         raise ValueError(
             f"expected a field (batch, *space, fiber, channels), got {x.shape}, whose "
@@ -179,7 +179,7 @@ def upsample(
     """
     if method not in ("nearest", "linear"):
         raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
-    if not isinstance(factor, int) or factor < 1:
+    if not isinstance(factor, (int, np.integer)) or factor < 1:
         raise ValueError(f"factor must be a positive integer, got {factor}")
     axes = _spatial_axes(x)
     space = tuple(factor * n for n in x.shape[1 : 1 + axes])

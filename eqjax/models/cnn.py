@@ -17,7 +17,7 @@ from eqjax.layers.norms import BatchNorm, ElementBatchNorm
 from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture
 from eqjax.ops.precision import mean
-from eqjax.ops.windows import Window, window
+from eqjax.ops.windows import Window, sizes, window
 
 MOMENTUM = 0.9  # of running statistics, as the authors have it
 
@@ -40,8 +40,9 @@ class EquivariantCNN(nn.Module):
       head_features: width of the hidden layer of the head.
       classes: number of logits.
       norm: "channel" pools statistics over the fiber, "element" keeps them apart.
-      pooling: "exact" halves even sizes by 2x2 and odd ones by 3x3 windows, "3x3" uses
-        3x3 with padding 1 on all, which breaks the symmetry on even sizes.
+      pooling: "exact" halves every axis by itself, even sizes by windows of 2 points
+        and odd ones by 3; "3x3" uses 3 with padding 1 on all, which breaks the symmetry
+        on even sizes.
       head: "invariant" is tied, "dense" reads all fiber elements freely.
       parametrization: of all tied parameters.
       constraint: how the kernels of the layers with a group arise from parameters, one
@@ -174,7 +175,7 @@ class EquivariantCNN(nn.Module):
         """Return the group to which the logits stay invariant however it is trained.
 
         Args:
-          space: height and width of the images.
+          space: height and width of the images, or one integer for all axes.
         """
         ambient = self.architecture.ambient
         if self.norm == "element" or self.head == "dense":
@@ -184,7 +185,7 @@ class EquivariantCNN(nn.Module):
             self.constraints, self.architecture.groups, strict=True
         ):
             kept = kept.meet(constraint.symmetry(group))
-        for each in self._windows(tuple(space)):
+        for each in self._windows(sizes(space, ambient.dimension)):
             kept = each.symmetry(kept)
         return kept
 
@@ -198,10 +199,15 @@ class EquivariantCNN(nn.Module):
         return windows
 
     def _pooling_window(self, space: tuple[int, ...]) -> Window:
-        even = all(n % 2 == 0 for n in space)
-        if self.pooling == "exact" and even:
-            return window(space, 2, 2)
-        return window(space, 3, 2, 1)
+        if not all(isinstance(n, int) for n in space):
+            raise ValueError(
+                f"pooling windows are chosen by the size of the field, got {space}; "
+                "export one program per size, with a symbolic batch"
+            )
+        # By the size of an axis alone, so that exchanging axes exchanges windows.
+        halved = [self.pooling == "exact" and n % 2 == 0 for n in space]
+        taps = [2 if even else 3 for even in halved]
+        return window(space, taps, 2, [0 if even else 1 for even in halved])
 
 
 def paper(architecture: Architecture, **settings: Any) -> EquivariantCNN:

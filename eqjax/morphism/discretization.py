@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import MIXTURE
 from eqjax.constraints.mixture import Mixture
 from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
-from eqjax.morphism.matching import Path, show, tied_model
+from eqjax.morphism.matching import Path, flat_variables, show, tied_model
 from eqjax.morphism.report import MorphReport
 from eqjax.morphism.variables import morph
 
@@ -45,7 +43,7 @@ def mixtures(
     Raises:
       ValueError: the logits are those of other layers or candidates.
     """
-    logits = flatten_dict(flax.core.unfreeze(dict(variables.get(MIXTURE, {}))))
+    logits = flat_variables(variables.get(MIXTURE, {}))
     traced = tied_model(model, inputs, call_kwargs)
     found = {}
     for path, layer in traced.layers.items():

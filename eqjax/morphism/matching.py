@@ -159,7 +159,7 @@ def _trace(
             for name, tie in module.ties.items():
                 path = (PARAMS, *module.path, name)
                 ties[path] = tie
-                inner[path] = module.get_variable(PARAMS, name).shape
+                inner[path] = nn.meta.unbox(module.get_variable(PARAMS, name)).shape
         return result
 
     def initialize(arrays):
@@ -172,7 +172,7 @@ def _trace(
 
     arrays = [x for x in arguments if hasattr(x, "shape")]
     variables = jax.eval_shape(initialize, arrays)
-    shapes = flatten_dict(flax.core.unfreeze(variables))
+    shapes = flat_variables(variables)
     stacked = {}
     for path, own in inner.items():
         stacked[path] = len(shapes[path].shape) - len(own)
@@ -185,6 +185,11 @@ def _trace(
 
 
 _trace_once = functools.lru_cache(maxsize=1024)(_trace)
+
+
+def flat_variables(variables: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return variables by path from their collection on, taken out of their boxes."""
+    return flatten_dict(flax.core.unfreeze(nn.meta.unbox(dict(variables))))
 
 
 def check_shape(path: Path, leaf: Any, expected: Any) -> None:

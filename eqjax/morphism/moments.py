@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,12 +160,8 @@ def restart_optimizer(
     """
 
     def restart(found: Quantity) -> Any:
-        moved = (PARAMS, *found.owner) in moves
-        return (
-            jnp.zeros_like(found.leaf)
-            if moved and found.power is not None
-            else found.leaf
-        )
+        moment = (PARAMS, *found.owner) in moves and found.power is not None
+        return jnp.zeros_like(found.leaf) if moment else found.leaf
 
     leaves = [restart(found) for found in quantities(opt_state, params)]
     return jax.tree.unflatten(jax.tree.structure(opt_state), leaves)
@@ -213,7 +210,9 @@ def _holder(node: Any, keys: tuple) -> tuple[str, str]:
     """Return the class and the field of the innermost state around a leaf."""
     kind = field = ""
     for key in keys:
-        if isinstance(key, jax.tree_util.GetAttrKey):
+        if isinstance(node, nn.meta.AxisMetadata):  # the box of a parameter
+            node = node.unbox()
+        elif isinstance(key, jax.tree_util.GetAttrKey):
             owner, field = type(node), key.name
             kind = owner.__name__
             if owner.__module__.partition(".")[0] not in ("optax", "eqjax"):

@@ -13,7 +13,11 @@ import optax
 from eqjax.constraints.collections import PARAMS
 from eqjax.morphism.matching import match, show
 from eqjax.morphism.measuring import check_powers, warn_of_steps
-from eqjax.morphism.moments import CompensationState, carry_optimizer
+from eqjax.morphism.moments import (
+    CompensationState,
+    carry_optimizer,
+    restart_optimizer,
+)
 
 
 def morph_optimizer(

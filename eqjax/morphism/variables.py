@@ -29,7 +29,15 @@ from eqjax.morphism.carrying import (
     unit_step_weight,
     value_weight,
 )
-from eqjax.morphism.matching import Move, Path, Plan, check_shape, match, show
+from eqjax.morphism.matching import (
+    Move,
+    Path,
+    Plan,
+    check_shape,
+    flat_variables,
+    match,
+    show,
+)
 from eqjax.morphism.measuring import growth, step_factors
 from eqjax.morphism.report import LayerChange, MorphReport
 from eqjax.ops.precision import accurate, norm
@@ -71,8 +79,7 @@ def morph(
         the path.
     """
     plan = match(source, target, inputs, call_kwargs)
-    flat = flatten_dict(flax.core.unfreeze(dict(variables)))
-    flat = jax.tree.map(jnp.asarray, flat)
+    flat = jax.tree.map(jnp.asarray, flat_variables(variables))
     for path in flat:
         if path[0] == PARAMS and path not in plan.source.shapes:
             raise ValueError(f"the source model has no variable {show(path)}")
@@ -92,6 +99,9 @@ def morph(
     changes = tuple(
         _layer_change(path, plan, flat, new, steps) for path in plan.source.layers
     )
+    for path, box in flatten_dict(flax.core.unfreeze(dict(variables))).items():
+        if path in new and isinstance(box, nn.meta.AxisMetadata):
+            new[path] = box.replace_boxed(new[path])
     return unflatten_dict(new), MorphReport(changes)
 
 

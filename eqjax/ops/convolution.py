@@ -13,9 +13,9 @@ vmapped or gradients taken inside a loop (docs/speed.md has the measurements).
 from __future__ import annotations
 
 import contextlib
-import contextvars
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from eqjax.ops.windows import Pairs
 
 FORMS = ("auto", "direct", "winograd")
 _WORTHWHILE = 2e7  # operations of a convolution below which compiling costs more
-_form: contextvars.ContextVar[str] = contextvars.ContextVar("form", default="auto")
+_form = jax.make_user_context("auto")  # a part of the key of `jax.jit`
 
 _LAYOUTS = {
     1: ("NWC", "WIO", "NWC"),
@@ -36,25 +36,24 @@ _LAYOUTS = {
 }
 
 
-@contextlib.contextmanager
-def prefer(form: str) -> Iterator[None]:
-    """Choose the form of the convolutions traced inside a `with` statement.
+def prefer(form: str) -> contextlib.AbstractContextManager[None]:
+    """Choose the form of the convolutions inside a `with` statement.
 
     Args:
-      form: "direct", "winograd" wherever it applies, or "auto": the latter on CPUs for
-        convolutions that are worth it. It applies at stride one, without dilation and
-        feature groups, to at most 7 taps per axis, in float32 and float64 where no
-        precision is asked for; elsewhere the direct form stands in.
+      form: "direct", "winograd" wherever it applies, or "auto": the latter where the
+        default device is a CPU, for convolutions that are worth it. It applies at
+        stride one, without dilation and feature groups, to at most 7 taps per axis, in
+        float32 and float64 where no precision is asked for; elsewhere the direct form
+        stands in.
 
-    Functions that `jax.jit` has traced before keep the form that they have.
+    The choice, and the default device, are a part of what `jax.jit` tells programs
+    apart by. A program that `jax.export` makes for another platform is right in any
+    form, and fast on accelerators in the direct one: export it under
+    `prefer("direct")`. Programs of symbolic shapes always have that one.
     """
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-    token = _form.set(form)
-    try:
-        yield
-    finally:
-        _form.reset(token)
+    return _form(form)
 
 
 def convolve(
@@ -88,12 +87,8 @@ def convolve(
     if circular:
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), mode="wrap")
         padding = ((0, 0),) * len(padding)
-    plain = {*strides, *dilation, feature_group_count} == {1}
-    if plain and _winograd_pays(x, kernel, padding, precision):
-        return winograd.convolve(x, kernel, padding=padding)
-    return lax.conv_general_dilated(
-        x,
-        kernel,
+    direct = functools.partial(
+        lax.conv_general_dilated,
         window_strides=tuple(strides),
         padding=padding,
         rhs_dilation=tuple(dilation),
@@ -101,6 +96,14 @@ def convolve(
         feature_group_count=feature_group_count,
         precision=precision,
     )
+    plain = {*strides, *dilation, feature_group_count} == {1}
+    form = _form.value if plain and _winograd_applies(x, kernel, padding) else "direct"
+    if form == "direct" or precision is not None:
+        return direct(x, kernel)
+    filtered = functools.partial(winograd.convolve, padding=padding)
+    if form == "winograd" or (_on_cpu() and _worthwhile(x, kernel, padding)):
+        return filtered(x, kernel)
+    return direct(x, kernel)
 
 
 def convolve_transpose(
@@ -137,26 +140,30 @@ def convolve_transpose(
     )
 
 
-def _winograd_pays(
-    x: Array, kernel: Array, padding: Pairs, precision: lax.PrecisionLike
-) -> bool:
-    form = _form.get()
-    *taps, c_in, c_out = kernel.shape
-    if precision is not None or not all(isinstance(n, int) for n in x.shape):
-        return False  # a symbolic shape, in `jax.export`
-    size = [
-        n + sum(p) - r + 1 for n, p, r in zip(x.shape[1:-1], padding, taps, strict=True)
-    ]
-    possible = (
-        x.dtype in (jnp.float32, jnp.float64)
-        and max(taps) <= winograd.LARGEST_TAPS
-        and min(x.shape[0], *size) > 0
-    )
-    if form != "auto" or not possible:
-        return form == "winograd" and possible
-    operations = 2 * x.shape[0] * math.prod(size) * math.prod(taps) * c_in * c_out
+def _on_cpu() -> bool:
+    device = jax.config.values["jax_default_device"]  # a part of jit's key
+    if device is None:
+        return jax.default_backend() == "cpu"
+    return getattr(device, "platform", device) == "cpu"
+
+
+def _winograd_applies(x: Array, kernel: Array, padding: Pairs) -> bool:
+    *taps, _, _ = kernel.shape
     return (
-        jax.default_backend() == "cpu"
-        and math.prod(taps) > 1
-        and operations >= _WORTHWHILE
+        x.dtype in (jnp.float32, jnp.float64)
+        and all(isinstance(n, int) for n in x.shape)  # not symbolic, in `jax.export`
+        and max(taps) <= winograd.LARGEST_TAPS
+        and min(x.shape[0], *_output_size(x, kernel, padding)) > 0
     )
+
+
+def _worthwhile(x: Array, kernel: Array, padding: Pairs) -> bool:
+    *taps, c_in, c_out = kernel.shape
+    points = x.shape[0] * math.prod(_output_size(x, kernel, padding))
+    operations = 2 * points * math.prod(taps) * c_in * c_out
+    return math.prod(taps) > 1 and operations >= _WORTHWHILE
+
+
+def _output_size(x: Array, kernel: Array, padding: Pairs) -> list[int]:
+    axes = zip(x.shape[1:-1], padding, kernel.shape, strict=False)
+    return [n + sum(pads) - taps + 1 for n, pads, taps in axes]

@@ -45,6 +45,11 @@ def norm(*arrays: jax.Array) -> jax.Array:
 def mean(
     x: jax.Array, axis: int | Sequence[int] | None = None, *, keepdims: bool = False
 ) -> jax.Array:
-    """Return the mean of an array in its dtype, summed in at least float32."""
+    """Return the mean of an array, summed in at least float32, in a dtype for means."""
     axes = axis if axis is None or isinstance(axis, int) else tuple(axis)
-    return accurate(x).mean(axes, keepdims=keepdims).astype(x.dtype)
+    return accurate(x).mean(axes, keepdims=keepdims).astype(mean_dtype(x))
+
+
+def mean_dtype(x: jax.Array) -> jnp.dtype:
+    """Return the dtype of means of x: its own, and float32 for whole numbers."""
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.dtype(jnp.float32)

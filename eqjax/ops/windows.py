@@ -12,11 +12,11 @@ Exchanging axes asks only that both are treated alike.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jax import lax
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
@@ -27,7 +27,8 @@ _PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
 def per_axis(value: Any, dimension: int, what: str) -> tuple[int, ...]:
     """Return one positive integer per spatial axis, repeating a single one."""
-    values = (value,) * dimension if isinstance(value, _INTEGER) else tuple(value)
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    values = tuple(value) if several else (value,) * dimension
     integral = all(isinstance(v, _INTEGER) for v in values)
     if len(values) != dimension or not integral or min(values) < 1:
         raise ValueError(
@@ -53,6 +54,28 @@ class Subgroups(Protocol):
 GroupLike = TypeVar("GroupLike", bound=Subgroups)
 
 
+def sizes(space: Any, dimension: int | None = None) -> tuple[Any, ...]:
+    """Return the size of every spatial axis; one integer stands for all of them.
+
+    Args:
+      space: an integer, or one size per axis; sizes may be symbolic.
+      dimension: how many axes there have to be, if known.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if isinstance(space, _INTEGER):
+        space = (int(space),) * (dimension or 1)
+    if not isinstance(space, Iterable) or isinstance(space, str):
+        raise ValueError(f"expected one size per spatial axis, got {space!r}")
+    found = tuple(space)
+    if dimension is not None and len(found) != dimension:
+        raise ValueError(
+            f"expected one size for each of {dimension} spatial axes, got {found}"
+        )
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Window:
     """A sliding window on a grid of given size, with all settings resolved.
@@ -72,20 +95,27 @@ class Window:
     padding: Pairs
 
     @property
-    def output_size(self) -> tuple[int, ...]:
-        """Points per axis of the output grid."""
-        return tuple(
-            max(0, (n + lo + hi - d * (k - 1) - 1) // s + 1)
+    def output_size(self) -> tuple[Any, ...]:
+        """Points per axis of the output grid; symbolic where sizes are."""
+        counts = (
+            (n + lo + hi - d * (k - 1) - 1) // s + 1
             for n, k, s, d, (lo, hi) in self._axes()
         )
+        return tuple(max(0, n) if isinstance(n, _INTEGER) else n for n in counts)
 
     def symmetry(self, group: GroupLike) -> GroupLike:
-        """Return the largest subgroup whose action the window commutes with."""
+        """Return the largest subgroup whose action the window commutes with.
+
+        Raises:
+          ValueError: the group acts on another number of axes, or a size is symbolic.
+        """
         if len(self.size) != group.dimension:
             raise ValueError(
                 f"{group!r} acts on {group.dimension} axes, the window slides over "
                 f"{len(self.size)}: {self.size}"
             )
+        if not all(isinstance(n, _INTEGER) for n in self.size):
+            raise ValueError(f"the symmetry depends on the size, got {self.size}")
         axes = tuple(self._axes())
         reversible = [
             s * (count - 1) == n - 1 + 2 * lo - d * (k - 1)
@@ -125,23 +155,47 @@ def resolve_padding(
       ValueError: an unknown name, or a sequence of the wrong length.
     """
     extent = [d * (k - 1) + 1 for k, d in zip(taps, dilation, strict=True)]
+    expected = (
+        f"padding must be one of {', '.join(_PADDINGS)}, an integer, or one integer or "
+        f"(low, high) pair for each of {len(size)} axes, got {padding!r}"
+    )
     if isinstance(padding, str):
         if padding not in _PADDINGS:
-            raise ValueError(
-                f"padding must be one of {', '.join(_PADDINGS)}, an integer, or one "
-                f"integer or (low, high) pair per axis, got {padding!r}"
-            )
+            near = difflib.get_close_matches(padding.upper(), _PADDINGS, 1, 0)[0]
+            raise ValueError(f"{expected}; nearest: {near!r}")
         if padding == "CIRCULAR":
             return tuple(((e - 1) // 2, e // 2) for e in extent)
-        pads = lax.padtype_to_pads(size, extent, strides, padding)
-        return tuple((int(lo), int(hi)) for lo, hi in pads)
-    entries = [padding] * len(size) if isinstance(padding, _INTEGER) else list(padding)
-    if len(entries) != len(size):
-        raise ValueError(
-            f"padding needs one entry for each of {len(size)} axes, got {padding!r}"
+        if padding == "VALID":
+            return ((0, 0),) * len(extent)
+        return tuple(
+            _same(n, e, s) for n, e, s in zip(size, extent, strides, strict=True)
         )
-    pairs = [(e, e) if isinstance(e, _INTEGER) else tuple(e) for e in entries]
+    if not isinstance(padding, (*_INTEGER, Iterable)):
+        raise ValueError(expected)
+    entries = [padding] * len(size) if isinstance(padding, _INTEGER) else list(padding)
+    pairs = [(e, e) if isinstance(e, _INTEGER) else e for e in entries]
+    if len(pairs) != len(size) or not all(_is_pair(pair) for pair in pairs):
+        raise ValueError(expected)
     return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def _is_pair(entry: Any) -> bool:
+    whole = isinstance(entry, Iterable) and [isinstance(n, _INTEGER) for n in entry]
+    return whole == [True, True]
+
+
+def _same(size: Any, extent: int, stride: int) -> tuple[int, int]:
+    """Return the padding of one axis that keeps every stride-th point."""
+    if stride == 1:
+        missing = extent - 1
+    elif isinstance(size, _INTEGER):
+        missing = int(max(0, (-(-size // stride) - 1) * stride + extent - size))
+    else:
+        raise ValueError(
+            f"padding SAME with stride {stride} depends on the size of the input, got "
+            f"{size}; export one program per size, or pad with integers"
+        )
+    return missing // 2, missing - missing // 2
 
 
 def window(
@@ -157,8 +211,9 @@ def window(
     >>> window((28, 28), 3, 2, 1).symmetry(eq.dihedral(4)).name
     'D1:i-j'
     """
+    size = sizes(size)
     d = len(size)
     taps, strides = per_axis(taps, d, "window"), per_axis(strides, d, "strides")
     spacing = per_axis(dilation, d, "dilation")
     pairs = resolve_padding(padding, size, taps, strides, spacing)
-    return Window(tuple(size), taps, strides, spacing, pairs)
+    return Window(size, taps, strides, spacing, pairs)

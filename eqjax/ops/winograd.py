@@ -87,22 +87,14 @@ def convolve(
     for i, axis in enumerate(axes):  # the codes of each axis go in front
         matrix = jnp.asarray(axis.kernel, kernel.dtype)
         codes = jnp.tensordot(matrix, codes, (1, i), precision="highest")
-    codes = codes.reshape(math.prod(axis.points for axis in axes), c_in, c_out)
 
     def convolve_chunk(codes, x):
         spread = _transform_input(_pad(x, padding, axes, tiles), axes, tiles)
-        rows = math.prod(spread.shape[len(axes) : -1])
-        stacked = spread.reshape(codes.shape[0], rows, c_in)
-        products = lax.dot_general(
-            stacked,
-            codes,
-            (((2,), (1,)), ((0,), (0,))),
-            precision="highest",  # the transforms amplify the rounding of TF32
-        )
-        products = products.reshape(*spread.shape[:-1], c_out)
+        products = _multiply(spread, codes)
         return _transform_output(products, axes, tiles, size)
 
-    per_sample = len(codes) * math.prod(tiles) * max(c_in, c_out) * x.dtype.itemsize
+    points = math.prod(axis.points for axis in axes)
+    per_sample = points * math.prod(tiles) * max(c_in, c_out) * x.dtype.itemsize
     fitting = _CHUNK_BYTES.get(jax.default_backend(), _CHUNK_BYTES_ELSEWHERE)
     chunk = max(fitting // max(per_sample, 1), -(-_CHUNK_ROWS // math.prod(tiles)))
     chunks = -(-batch // chunk)
@@ -111,7 +103,14 @@ def convolve(
     chunk = -(-batch // chunks)
     x = jnp.pad(x, ((0, chunks * chunk - batch), *[(0, 0)] * (x.ndim - 1)))
     again = jax.checkpoint(convolve_chunk, prevent_cse=False)
-    y = lax.map(functools.partial(again, codes), x.reshape(chunks, chunk, *x.shape[1:]))
+    if jax.device_count() > 1:
+        # Every chunk has samples from all over the batch: one that is spread over
+        # devices stays where it is.
+        strided = jnp.swapaxes(x.reshape(chunk, chunks, *x.shape[1:]), 0, 1)
+        y = jnp.swapaxes(lax.map(functools.partial(again, codes), strided), 0, 1)
+    else:
+        consecutive = x.reshape(chunks, chunk, *x.shape[1:])
+        y = lax.map(functools.partial(again, codes), consecutive)
     return y.reshape(chunks * chunk, *size, c_out)[:batch]
 
 
@@ -157,6 +156,27 @@ def _transform_output(
         y = jnp.stack(_combine(axes[i].output, _unstack(y, 0)), axis=at + 1)
         y = y.reshape(*y.shape[:at], tiles[i] * axes[i].tile, *y.shape[at + 2 :])
     return y[(slice(None), *(slice(n) for n in size))]
+
+
+def _multiply(spread: jax.Array, codes: jax.Array) -> jax.Array:
+    """Return (*codes, batch, *tiles, c_in) @ (*codes, c_in, c_out), for each code."""
+    kinds = codes.ndim - 2
+    shape = (*spread.shape[:-1], codes.shape[-1])
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        # Samples and tiles are faster to multiply as one axis, but an axis whose type
+        # says that it is spread over devices may not be merged with others.
+        rows = math.prod(spread.shape[kinds:-1])
+        spread = spread.reshape(math.prod(spread.shape[:kinds]), rows, spread.shape[-1])
+        codes = codes.reshape(spread.shape[0], *codes.shape[kinds:])
+        kinds = 1
+    codewise = tuple(range(kinds))
+    products = lax.dot_general(
+        spread,
+        codes,
+        (((spread.ndim - 1,), (kinds,)), (codewise, codewise)),
+        precision="highest",  # the transforms amplify the rounding of TF32
+    )
+    return products.reshape(shape)
 
 
 def _unstack(x: jax.Array, axis: int) -> list[jax.Array]:

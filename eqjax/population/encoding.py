@@ -92,7 +92,7 @@ def init(
         flags={"initializing": True},
     )
     _, drawn = initialize({ORBITS: orbits}, rngs={"params": key})
-    variables = {**drawn, ORBITS: orbits}
+    variables = {**nn.meta.unbox(drawn), ORBITS: orbits}
     return pack_state(variables, optimizer.init(variables[PARAMS]))
 
 
@@ -115,6 +115,7 @@ def encode(
       ValueError: the state does not fit the model; the message names the path.
     """
     found = _checked(model, inputs, call_kwargs)
+    state = nn.meta.unbox(state)
     _check_params(state, found.shapes)
     state = _map_tied(
         lambda leaf, tie: _pad(leaf, tie.table.index.size),

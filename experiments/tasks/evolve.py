@@ -69,7 +69,7 @@ class EvolutionTask(MethodTask):
     epochs: float | None = None
     """Passes over the training images per child; half of one if not given, and at least
     125 steps."""
-    moments: Literal["carried", "restarted"] = "restarted"
+    moments: Literal["carried", "restarted"] = "carried"
     """What the optimizer keeps of a layer is carried when it is relaxed, or starts at
     zero."""
     retrain: bool = False
