@@ -13,10 +13,12 @@ import tyro
 from experiments import shell
 from experiments.engine.hosts import Hosts
 from experiments.reports.printing import (
+    print_classes,
     print_front,
     print_readings,
     print_verdict,
     say_what_is_exact,
+    say_what_the_data_are,
 )
 from experiments.runs import run_folder
 from experiments.tasks.evolve import EvolutionTask, evolve, retrain
@@ -47,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
             held.enter_context(run_folder.alone(folder))
         console.quiet = hosts.process > 0
         console.print(f"writing to {folder}")
+        say_what_the_data_are(console, dataset)
         model = task.model(task.first_architecture)
         say_what_is_exact(console, model, dataset.image_shape[:2])
         resume = f"--name {task.name} --resume"
@@ -54,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
             result = evolve(task, dataset, folder, console, devices, hosts.data_devices)
             retrained = retrain(task, result, folder, console)
         print_front(console, result["front"])
+        for row in result["readings"]:
+            print_classes(console, row)
         print_verdict(console, result["verdict"])
         if retrained:
             print_readings(console, retrained)

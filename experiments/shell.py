@@ -20,7 +20,11 @@ import jax
 import tyro
 from rich.console import Console
 
-from experiments.reports.printing import print_readings, say_what_is_exact
+from experiments.reports.printing import (
+    print_readings,
+    say_what_is_exact,
+    say_what_the_data_are,
+)
 from experiments.runs import run_folder
 from experiments.tasks.task import SingleTask
 
@@ -136,6 +140,7 @@ def train(
             model = task.prepare(dataset).trial.model
             held.enter_context(run_folder.alone(folder))
         out.print(f"writing to {folder}")
+        say_what_the_data_are(out, dataset)
         say_what_is_exact(out, model, dataset.image_shape[:2])
         with interruptible(out, f"--name {folder.name} --resume"):
             rows: list[dict[str, Any]] = task.run(folder, out)

@@ -35,9 +35,9 @@ LayerNorm LiftingConv MixedGroupConv MixedInvariantHead MixedLiftingConv Mixture
 PartialGroup Population RMSNorm RelaxedOutputs RelaxedWeights ResidualPathway
 SoftProjection Strategy Tied augment avg_pool choose_strategy collapse compensated_steps
 count_compilations cyclic device_mesh dihedral discretize distances
-enumerate_architectures equivariance_error exact fiber_pool flip full_octahedral
+enumerate_architectures equivariance_error evolve exact fiber_pool flip full_octahedral
 max_pool mixtures morph morph_optimizer octahedral paper quotient random_architecture
-random_gradients regular transform trivial upsample window
+random_gradients regular relax symmetry transform trivial upsample window
 """.split()
 
 

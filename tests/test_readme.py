@@ -30,6 +30,13 @@ def test_the_population_of_the_page_is_trained(environment):
     assert printed_by(ROOT / "docs/populations.md", environment) == "(1, 10)\n" * 3
 
 
+def test_the_own_model_of_the_page_is_searched(environment):
+    printed = printed_by(ROOT / "docs/own-models.md", environment)
+    assert "generation 3, 0 diverged" in printed
+    assert re.search(r"^(undecided|C\d): ", printed, re.MULTILINE)
+    assert printed.endswith("(8, 2)\n")
+
+
 def test_the_mixtures_of_the_page_are_found(environment):
     printed = printed_by(ROOT / "docs/mixtures.md", environment)
     assert printed.count("'D1:j'") == 3

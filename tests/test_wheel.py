@@ -73,3 +73,27 @@ def test_a_wheel_holds_every_package(tmp_path, environment):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("eqjax ")
+
+
+@pytest.mark.slow
+def test_a_clone_is_imported_from_beside_it(tmp_path):
+    """A folder of the clone's name would be taken for an empty package."""
+    clone = tmp_path / "eqjax"
+    for name in ("eqjax", "experiments"):
+        shutil.copytree(ROOT / name, clone / name, ignore=NOT_SOURCE)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", "-e", clone]
+    subprocess.run(install, check=True)
+    find = (
+        "import importlib.util as u;"
+        "print(*(u.find_spec(n).origin for n in ('eqjax', 'experiments')))"
+    )
+    for folder in (tmp_path, tmp_path / "venv", clone):
+        found = subprocess.run(
+            [python, "-c", find], cwd=folder, capture_output=True, text=True, check=True
+        )
+        expected = [str(clone / n / "__init__.py") for n in ("eqjax", "experiments")]
+        assert found.stdout.split() == expected

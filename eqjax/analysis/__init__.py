@@ -3,5 +3,10 @@
 from eqjax.analysis.compilations import Compilations as Compilations, count_compilations
 from eqjax.analysis.distances import distances
 from eqjax.analysis.equivariance import equivariance_error
+from eqjax.analysis.report import (
+    SymmetryReport as SymmetryReport,
+    SymmetryRow as SymmetryRow,
+)
+from eqjax.analysis.symmetry import symmetry
 
-__all__ = ["count_compilations", "distances", "equivariance_error"]
+__all__ = ["count_compilations", "distances", "equivariance_error", "symmetry"]

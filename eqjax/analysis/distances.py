@@ -11,7 +11,8 @@ import jax
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import distance
-from eqjax.morphism.matching import Path, flat_variables, tied_model
+from eqjax.morphism.matching import flat_variables, tied_model
+from eqjax.morphism.report import LayerTable
 
 
 def distances(
@@ -21,7 +22,7 @@ def distances(
     inputs: Any,
     groups: Sequence[Group] | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
-) -> dict[Path, dict[str, jax.Array]]:
+) -> LayerTable:
     """Return how far every layer's kernel is from commuting with each group.
 
     |K - P K| / |K| with P the Reynolds projection onto the kernels that commute; 0 for
@@ -37,11 +38,22 @@ def distances(
 
     Returns:
       By path of the layer and name of the group; layers stacked by `nn.scan` have one
-      number each.
+      number each. Prints as a table.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=())
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), float)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jax.numpy.ones(x.shape))
+    >>> distances(variables, model=model, inputs=x, groups=D4.subgroups[:2])
+    layer  D4  C4
+    conv1  0   0
+    head   0   0
     """
     found = tied_model(model, inputs, call_kwargs)
     flat = flat_variables(variables)
-    ledger = {}
+    ledger = LayerTable()
     for path, layer in found.layers.items():
         if "kernel" not in layer.tables:
             continue

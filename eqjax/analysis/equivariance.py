@@ -33,6 +33,12 @@ def equivariance_error(
     Returns:
       A scalar, in float32 or the dtype of fn(x) where that has more; 0 for an exactly
       equivariant function. NaN where fn(x) is zero or not finite.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> blur = lambda x: eq.avg_pool(x, (3, 3), 1, "SAME")
+    >>> float(equivariance_error(blur, jnp.eye(5)[None, :, :, None], group=D4)) < 1e-6
+    True
     """
     reference = fn(x)
     size = norm(reference)

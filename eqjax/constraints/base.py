@@ -97,6 +97,12 @@ class Constraint:
         freedom out again, so that it does nothing before them.
       keeps_lifting_tied: the authors leave the first layer of a network tied.
       compared_with: settings, other than the defaults, that comparisons use.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> kinds = (eq.Tied(), eq.ResidualPathway(), eq.Mixture(D4.subgroups))
+    >>> [kind.symmetry(D4).name for kind in kinds if isinstance(kind, eq.Constraint)]
+    ['D4', 'C1', 'C1']
     """
 
     partwise: ClassVar[bool] = True
@@ -162,4 +168,9 @@ class Constraint:
 
 @dataclasses.dataclass(frozen=True)
 class Tied(Constraint):
-    """A full array that is constant on the orbits of the group: exact equivariance."""
+    """A full array that is constant on the orbits of the group: exact equivariance.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=eq.Tied())  # the default
+    """

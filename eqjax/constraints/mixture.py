@@ -57,6 +57,13 @@ class Mixture(Constraint):
       skip: add the identity as a candidate "inside" the softmax, or "outside" it with
         the sigmoid of its own logit as its weight. For layers that keep channels, fiber
         and size.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> mixture = Mixture((D4, D4.subgroup("C4"), D4.subgroup("C1")))
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=mixture)
+    >>> mixture.names
+    ('D4', 'C4', 'C1')
     """
 
     groups: tuple[Group, ...]

@@ -24,6 +24,10 @@ class PartialGroup(Constraint):
     then equivariant; an element of probability zero is left out. The group is finite,
     so the expectation over p is summed, where the authors draw samples of it. A norm
     per fiber element behind it, as in the network `paper`, takes the weights out again.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=PartialGroup())
     """
 
     per_output_element: ClassVar[bool] = True

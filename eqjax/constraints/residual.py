@@ -32,6 +32,12 @@ class ResidualPathway(Constraint):
         of training samples (so that the penalty is in nats per sample).
       residual_precision: the same for the residual pathway; the larger, the more
         symmetric.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=ResidualPathway())
+    >>> sorted(conv.ties)
+    ['bias', 'bias_residual', 'kernel', 'kernel_residual']
     """
 
     keeps_lifting_tied: ClassVar[bool] = True

@@ -27,6 +27,10 @@ class SoftProjection(Constraint):
     Attributes:
       softness: s, or its start where it is learned.
       learned: train s with the weights, as the sigmoid of a parameter.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=SoftProjection())
     """
 
     partwise: ClassVar[bool] = False

@@ -20,6 +20,11 @@ def augment(key: jax.Array, x: jax.Array, *, group: Group) -> jax.Array:
 
     Returns:
       An array of the shape of x.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> augment(jax.random.key(0), jnp.ones((4, 6, 6, 3)), group=D4).shape
+    (4, 6, 6, 3)
     """
     moved = [transform(x, u, group=group) for u in group.elements]
     for each, u in zip(moved, group.elements, strict=True):

@@ -24,6 +24,8 @@ class Fiber:
     >>> from eqjax.groups import dihedral
     >>> regular(dihedral(4)).size, trivial(dihedral(4)).size
     (8, 1)
+    >>> Fiber(dihedral(4).subgroup("C4")).size
+    2
     """
 
     stabilizer: Group
@@ -63,15 +65,33 @@ class Fiber:
 
 
 def regular(group: Group) -> Fiber:
-    """Return the fiber of one value per element of the ambient group."""
+    """Return the fiber of one value per element of the ambient group.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> regular(D4.subgroup("C4")).size  # that of the ambient group
+    8
+    """
     return Fiber(group.smallest)
 
 
 def trivial(group: Group) -> Fiber:
-    """Return the one-element fiber, that of an image or an invariant."""
+    """Return the one-element fiber, that of an image or an invariant.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> trivial(D4).size
+    1
+    """
     return Fiber(group.ambient)
 
 
 def quotient(stabilizer: Group) -> Fiber:
-    """Return the fiber of cosets of a subgroup in its ambient group."""
+    """Return the fiber of cosets of a subgroup in its ambient group.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> quotient(D4.subgroup("C4")).size
+    2
+    """
     return Fiber(stabilizer)

@@ -24,6 +24,7 @@ import numpy as np
 
 from eqjax.groups import naming
 from eqjax.groups.matrices import check_signed_permutations, generate, product_table
+from eqjax.groups.text import Text
 
 
 class Group:
@@ -51,6 +52,8 @@ class Group:
     ['D4', 'C4', 'D2:i', 'D2:i+j']
     >>> D4.subgroup("C4") < D4
     True
+    >>> Group([[[1, 0], [0, 1]], [[0, 1], [1, 0]]]).element_names  # two matrices
+    ('identity', 'reflection i-j')
     """
 
     ambient: Group
@@ -221,10 +224,12 @@ class Group:
     def lattice(self) -> str:
         """Draw the subgroups, one a line, each beside its maximal subgroups."""
         width = max(len(H.name) for H in self.subgroups)
-        return "\n".join(
-            f"{H.order:3d}  {H.name:<{width}}  {'> ' if H.covers else ''}"
-            f"{', '.join(K.name for K in H.covers)}".rstrip()
-            for H in self.subgroups
+        return Text(
+            "\n".join(
+                f"{H.order:3d}  {H.name:<{width}}  {'> ' if H.covers else ''}"
+                f"{', '.join(K.name for K in H.covers)}".rstrip()
+                for H in self.subgroups
+            )
         )
 
     def _closure(self, elements: Iterable[int]) -> frozenset[int]:
@@ -269,6 +274,19 @@ class Group:
             n for n in itertools.count(1) if len({H.axes[:n] for H in kin}) == len(kin)
         )
         return f"{self.family}:{','.join(self.axes[:length])}"
+
+    @cached_property
+    def element_names(self) -> tuple[str, ...]:
+        """What every element does, in the order of `elements`.
+
+        A reflection is named by its normal, as in the names of groups.
+
+        >>> from eqjax.groups import dihedral
+        >>> D4 = dihedral(4)
+        >>> D4.element_names[1], D4.element_names[4]
+        ('rotation by 90°', 'reflection j')
+        """
+        return tuple(naming.element(matrix) for matrix in self.matrices)
 
     def subgroup(
         self, name: str, index: int | None = None, *, axis: str | None = None

@@ -1,7 +1,9 @@
 """What a group of signed permutations is called, read off its matrices.
 
 Families are C1, C2, C4, D1, D2, D4 on a line and in the plane, and Schoenflies symbols
-in a volume. Directions are written in the array axes i, j, k.
+in a volume. Directions are written in the array axes i, j, k. Angles are counted from
+axis i towards axis j, which is counterclockwise on the screen, as `numpy.rot90` has it;
+in a volume by the right hand about the axis.
 """
 
 from __future__ import annotations
@@ -68,6 +70,34 @@ def axes(matrices: np.ndarray) -> tuple[str, ...]:
         if not any(vector[dimension:]):
             ranked[vector] = min(rank, ranked.get(vector, rank))
     return tuple(_axis_label(v) for v in sorted(ranked, key=ranked.__getitem__))
+
+
+def element(matrix: np.ndarray) -> str:
+    """Return what a signed permutation does, such as "rotation by 90°".
+
+    Args:
+      matrix: integers of shape (d, d) with d in 1, 2, 3.
+    """
+    volume = _embedded(matrix[None])[0]
+    rotation = _rotation_part(volume[None])[0]
+    improper = not np.array_equal(rotation, volume)
+    described = _axis(volume)
+    if described is None:
+        return "inversion" if improper else "identity"
+    vector, _ = described
+    angle = (_angle(rotation, vector) + 180 * improper) % 360
+    if angle == 0:
+        return f"reflection {_axis_label(vector)}"
+    about = f" about {_axis_label(vector)}" if len(matrix) == 3 else ""
+    return f"{'rotoreflection' if improper else 'rotation'} by {angle}°{about}"
+
+
+def _angle(rotation: np.ndarray, vector: tuple[int, ...]) -> int:
+    """Return by how many degrees, above 0, a rotation turns about a direction."""
+    angle = round(np.degrees(np.arccos((np.trace(rotation) - 1) / 2)))
+    skew = rotation - rotation.T
+    turns = np.dot((skew[2, 1], skew[0, 2], skew[1, 0]), vector)
+    return angle if turns >= 0 else 360 - angle
 
 
 def _embedded(matrices: np.ndarray) -> np.ndarray:

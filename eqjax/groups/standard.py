@@ -17,12 +17,20 @@ _CYCLE = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
 
 def flip() -> Group:
-    """Return the two-element group that reverses a line."""
+    """Return the two-element group that reverses a line.
+
+    >>> flip().element_names
+    ('identity', 'reflection i')
+    """
     return Group.from_generators([[[-1]]])
 
 
 def cyclic(n: int) -> Group:
-    """Return the group of n rotations of the plane, n in 1, 2, 4."""
+    """Return the group of n rotations of the plane, n in 1, 2, 4.
+
+    >>> cyclic(4).element_names
+    ('identity', 'rotation by 90°', 'rotation by 180°', 'rotation by 270°')
+    """
     rotations = _right_angle_rotations(n, "cyclic")
     return Group(np.stack(rotations))
 
@@ -31,18 +39,29 @@ def dihedral(n: int) -> Group:
     """Return the group of n rotations and n reflections of the plane, n in 1, 2, 4.
 
     The rotations come first, then each rotation after the left-right flip.
+
+    >>> [H.name for H in dihedral(2).subgroups]
+    ['D2', 'C2', 'D1:i', 'D1:j', 'C1']
     """
     rotations = _right_angle_rotations(n, "dihedral")
     return Group(np.stack(rotations + [r @ _REFLECTION for r in rotations]))
 
 
 def octahedral() -> Group:
-    """Return the 24 rotations of the cube."""
+    """Return the 24 rotations of the cube.
+
+    >>> octahedral().order, octahedral().subgroup("C3", index=0).element_names[1]
+    (24, 'rotation by 120° about i+j+k')
+    """
     return Group.from_generators([_ROTATION_IJ, _CYCLE])
 
 
 def full_octahedral() -> Group:
-    """Return the 48 symmetries of the cube, reflections included."""
+    """Return the 48 symmetries of the cube, reflections included.
+
+    >>> full_octahedral().order, len(full_octahedral().subgroups)
+    (48, 98)
+    """
     return Group.from_generators([_ROTATION_IJ, _CYCLE, -np.eye(3, dtype=np.int64)])
 
 

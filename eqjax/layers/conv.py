@@ -43,6 +43,10 @@ from eqjax.ops.windows import (
 class GroupConv(TiedModule):
     """Convolve a field over the ambient group, commuting with a subgroup.
 
+    The real width is |G| times `features`, with G the ambient group: over D4, 16
+    features are 128 real channels, whatever subgroup the layer commutes with. Takes
+    (batch, *space, |G|, channels), returns (batch, *space_out, |G|, features).
+
     out(p, g) = sum_{y, h} f(p + y, h) K(y, h, g), with K constant on the orbits of
     `group` on taps x input fiber x output fiber (Cohen and Welling 2016 for the
     regular fibers of the whole group).
@@ -69,6 +73,14 @@ class GroupConv(TiedModule):
       parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
       constraint: how kernel and bias arise from the parameters; see
         `eqjax.constraints`.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = GroupConv(16, 3, group=D4)
+    >>> x = jnp.ones((2, 28, 28, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 28, 28, 8, 16)
     """
 
     morphable: ClassVar[frozenset[str]] = TiedModule.morphable | {
@@ -155,7 +167,7 @@ class GroupConv(TiedModule):
         y = _split_fiber(y, self.fibers[1].size, split)
         return y if bias is None else y + bias
 
-    def window(self, space: Sequence[int]) -> Window:
+    def window(self, space: int | Sequence[Any]) -> Window:
         """Return the window that slides over a grid of so many points per axis."""
         space = sizes(space, self.group.dimension)
         strides, dilation = self._spacing()
@@ -212,7 +224,16 @@ class LiftingConv(GroupConv):
     """Convolve an image into a field over the ambient group.
 
     The first layer of a network: a `GroupConv` that reads the trivial fiber. Takes
-    (batch, *space, channels), returns (batch, *space_out, fiber_out, features).
+    (batch, *space, channels), returns (batch, *space_out, |G|, features): the real
+    width is |G| times `features`.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = LiftingConv(16, 3, group=D4)
+    >>> x = jnp.ones((2, 28, 28, 3))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 28, 28, 8, 16)
     """
 
     @property
@@ -238,9 +259,19 @@ class LiftingConv(GroupConv):
 class GroupConvTranspose(GroupConv):
     """Convolve a field after spreading its points `strides` apart, to up-sample.
 
-    Kernel, ties and fields are those of `GroupConv`. Padding is that of the output:
+    Kernel, ties and fields are those of `GroupConv`: takes (batch, *space, |G|,
+    channels), returns (batch, *space_out, |G|, features), and the real width is |G|
+    times `features`. Padding is that of the output:
     "SAME" returns strides * n points per axis, "VALID" every position that a tap
     reaches, and integers or (low, high) pairs cut so many points off the latter.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = GroupConvTranspose(16, 2, strides=2, group=D4)
+    >>> x = jnp.ones((2, 14, 14, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 28, 28, 8, 16)
     """
 
     @nn.compact
@@ -260,7 +291,7 @@ class GroupConvTranspose(GroupConv):
         y = _split_fiber(y, self.fibers[1].size)
         return y if bias is None else y + bias
 
-    def window(self, space: Sequence[int]) -> Window:
+    def window(self, space: int | Sequence[Any]) -> Window:
         """Return the stride-one window that slides over the spread grid."""
         space = sizes(space, self.group.dimension)
         strides, dilation = self._spacing()
@@ -286,7 +317,16 @@ class InvariantHead(GroupConv):
     """Average a field over space and read out numbers that `group` leaves alone.
 
     A 1x1 convolution from the regular to the trivial fiber after the spatial mean.
-    Takes (batch, *space, fiber_in, channels), returns (batch, features).
+    Takes (batch, *space, |G|, channels), returns (batch, features), which are as many
+    numbers as `features` says.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = InvariantHead(10, group=D4)
+    >>> x = jnp.ones((2, 7, 7, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 10)
     """
 
     kernel_size: int | Sequence[int] = 1

@@ -128,6 +128,14 @@ class BatchNorm(FiberNorm):
       use_running_average: use the running statistics; here or in the call.
       momentum: of the running statistics.
       axis_name: device axis over which statistics are pooled, see `jax.pmap`.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = BatchNorm(group=D4, use_running_average=False)
+    >>> x = jnp.ones((2, 6, 6, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 6, 6, 8, 4)
     """
 
     use_running_average: bool | None = None
@@ -207,6 +215,14 @@ class ElementBatchNorm(BatchNorm):
     Breaks equivariance as soon as the statistics of fiber elements differ, which takes
     a few training steps. For like-for-like comparison with networks that do so; scale
     and offset are free, whatever the group.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = ElementBatchNorm(group=D4, use_running_average=True)
+    >>> x = jnp.ones((2, 6, 6, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 6, 6, 8, 4)
     """
 
     pooled: ClassVar[bool] = False
@@ -217,7 +233,16 @@ class ElementBatchNorm(BatchNorm):
 
 
 class LayerNorm(FiberNorm):
-    """Normalize every point of every sample over its fiber and channels."""
+    """Normalize every point of every sample over its fiber and channels.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = LayerNorm(group=D4)
+    >>> x = jnp.ones((2, 6, 6, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 6, 6, 8, 4)
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -228,7 +253,16 @@ class LayerNorm(FiberNorm):
 
 
 class RMSNorm(FiberNorm):
-    """Divide every point of every sample by its root mean square over the fiber."""
+    """Divide every point of every sample by its root mean square over the fiber.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = RMSNorm(group=D4)
+    >>> x = jnp.ones((2, 6, 6, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 6, 6, 8, 4)
+    """
 
     use_bias: bool = False
 
@@ -246,6 +280,14 @@ class GroupNorm(FiberNorm):
 
     Attributes:
       num_groups: groups that the channels (not the fiber elements) are split into.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = GroupNorm(num_groups=2, group=D4)
+    >>> x = jnp.ones((2, 6, 6, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 6, 6, 8, 4)
     """
 
     num_groups: int = 32

@@ -58,7 +58,11 @@ def max_pool(
     strides: int | Sequence[int] = 1,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    """Take the maximum over windows in space; arguments and errors as `avg_pool`."""
+    """Take the maximum over windows in space; arguments and errors as `avg_pool`.
+
+    >>> max_pool(jnp.ones((2, 6, 6, 8, 3)), 2, 2).shape
+    (2, 3, 3, 8, 3)
+    """
     _check_ordered(x)
     return _spatially(nn.max_pool, x, window_shape, strides, padding)
 
@@ -176,6 +180,9 @@ def upsample(
 
     Returns:
       (batch, *(factor * space), fiber, channels).
+
+    >>> upsample(jnp.ones((2, 6, 6, 8, 3)), 2).shape
+    (2, 12, 12, 8, 3)
     """
     if method not in ("nearest", "linear"):
         raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
@@ -192,6 +199,14 @@ class FieldDropout(nn.Module):
     Attributes:
       rate: probability of dropping a channel.
       deterministic: keep everything; here or in the call.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> layer = FieldDropout(0.5, deterministic=True)
+    >>> x = jnp.ones((2, 6, 6, 8, 4))
+    >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
+    >>> y.shape
+    (2, 6, 6, 8, 4)
     """
 
     rate: float

@@ -11,7 +11,7 @@ import numpy as np
 from eqjax.groups.group import Group, difference
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Architecture:
     """One group per layer, from input to output.
 
@@ -83,11 +83,21 @@ class Architecture:
     def __str__(self) -> str:
         return " ".join(self.names)
 
+    def __repr__(self) -> str:
+        return f"Architecture({self})"
+
 
 def enumerate_architectures(
     candidates: Sequence[Group], layers: int
 ) -> Iterator[Architecture]:
-    """Yield every architecture whose groups do not grow with depth."""
+    """Yield every architecture whose groups do not grow with depth.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = (D4, D4.subgroup("C4"))
+    >>> [str(a) for a in enumerate_architectures(groups, layers=2)]
+    ['D4 D4', 'D4 C4', 'C4 C4']
+    """
     for groups in itertools.product(candidates, repeat=layers):
         architecture = Architecture(groups)
         if architecture.is_monotone:
@@ -97,7 +107,14 @@ def enumerate_architectures(
 def random_architecture(
     rng: np.random.Generator, candidates: Sequence[Group], layers: int
 ) -> Architecture:
-    """Draw uniformly one of the architectures that `enumerate_architectures` yields."""
+    """Draw uniformly one of the architectures that `enumerate_architectures` yields.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> rng = np.random.default_rng(0)
+    >>> random_architecture(rng, D4.subgroups, layers=4).is_monotone
+    True
+    """
     # ways[k][i]: how many ways there are to continue for k layers after candidate i.
     below = [[later <= group for later in candidates] for group in candidates]
     ways = [np.ones(len(candidates))]

@@ -20,6 +20,11 @@ from eqjax.ops.precision import mean
 from eqjax.ops.windows import Window, sizes, window
 
 MOMENTUM = 0.9  # of running statistics, as the authors have it
+FEATURES = (16, 16, 16, 16, 32, 32, 32, 32)
+POOL_AFTER = (3, 5, 7)
+Norm = Literal["channel", "element"]
+Pooling = Literal["exact", "3x3"]
+Head = Literal["invariant", "dense"]
 
 
 class EquivariantCNN(nn.Module):
@@ -48,19 +53,28 @@ class EquivariantCNN(nn.Module):
       constraint: how the kernels of the layers with a group arise from parameters, one
         for all or one for each; norms are always tied to the layer's group.
       dtype: of the computation.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = Architecture.parse(D4, "D4 D4 C4")
+    >>> model = EquivariantCNN(groups, features=(8, 16), pool_after=(1,), classes=3)
+    >>> x = jnp.ones((2, 28, 28, 1))
+    >>> logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x)
+    >>> logits.shape, model.symmetry((28, 28))
+    ((2, 3), Group(C4 < D4))
     """
 
     architecture: Architecture
-    features: tuple[int, ...] = (16, 16, 16, 16, 32, 32, 32, 32)
+    features: tuple[int, ...] = FEATURES
     kernel_size: int = 5
-    pool_after: tuple[int, ...] = (3, 5, 7)
+    pool_after: tuple[int, ...] = POOL_AFTER
     head_features: int = 64
     classes: int = 10
-    norm: Literal["channel", "element"] = "channel"
-    pooling: Literal["exact", "3x3"] = "exact"
-    head: Literal["invariant", "dense"] = "invariant"
+    norm: Norm = "channel"
+    pooling: Pooling = "exact"
+    head: Head = "invariant"
     parametrization: Parametrization = "tied"
-    constraint: Constraint | tuple[Constraint, ...] = Tied()
+    constraint: Constraint | Sequence[Constraint] = Tied()
     dtype: Any = None
 
     def __post_init__(self):
@@ -158,7 +172,7 @@ class EquivariantCNN(nn.Module):
         """The constraint of every layer with a group."""
         if isinstance(self.constraint, Constraint):
             return (self.constraint,) * len(self.architecture)
-        return self.constraint
+        return tuple(self.constraint)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -171,7 +185,7 @@ class EquivariantCNN(nn.Module):
         chosen = tuple(groups[(name,)] for name in self.layer_names)
         return self.clone(architecture=Architecture(chosen), constraint=Tied())
 
-    def symmetry(self, space: Sequence[int]) -> Group:
+    def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group to which the logits stay invariant however it is trained.
 
         Args:
@@ -210,7 +224,79 @@ class EquivariantCNN(nn.Module):
         return window(space, taps, 2, [0 if even else 1 for even in halved])
 
 
-def paper(architecture: Architecture, **settings: Any) -> EquivariantCNN:
+def exact(
+    architecture: Architecture,
+    *,
+    features: Sequence[int] = FEATURES,
+    kernel_size: int = 5,
+    pool_after: Sequence[int] = POOL_AFTER,
+    head_features: int = 64,
+    classes: int = 10,
+    norm: Norm = "channel",
+    pooling: Pooling = "exact",
+    head: Head = "invariant",
+    parametrization: Parametrization = "tied",
+    constraint: Constraint | Sequence[Constraint] = Tied(),  # noqa: B008
+    dtype: Any = None,
+    name: str | None = None,
+) -> EquivariantCNN:
+    """Build the backbone with its symmetry exact on its input size.
+
+    Args:
+      architecture: one group per convolution and one for the head.
+      features: as all that follow, an attribute of `EquivariantCNN`; its length is the
+        number of convolutions.
+      kernel_size: of every convolution.
+      pool_after: numbers of the convolutions, from 1, that a pooling follows.
+      head_features: width of the hidden layer of the head.
+      classes: number of logits.
+      norm: statistics per "channel" or per "element".
+      pooling: "exact" or "3x3".
+      head: "invariant" or "dense".
+      parametrization: "tied" or "orthonormal".
+      constraint: one for all layers with a group, or one for each.
+      dtype: of the computation.
+      name: of the module.
+
+    >>> from eqjax.groups import dihedral
+    >>> groups = Architecture.parse(dihedral(4), "D4 D4 C4")
+    >>> model = exact(groups, features=(8, 16), pool_after=(1,), classes=3)
+    >>> model.symmetry((28, 28))
+    Group(C4 < D4)
+    """
+    return EquivariantCNN(
+        architecture=architecture,
+        features=tuple(features),
+        kernel_size=kernel_size,
+        pool_after=tuple(pool_after),
+        head_features=head_features,
+        classes=classes,
+        norm=norm,
+        pooling=pooling,
+        head=head,
+        parametrization=parametrization,
+        constraint=constraint,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def paper(
+    architecture: Architecture,
+    *,
+    features: Sequence[int] = FEATURES,
+    kernel_size: int = 5,
+    pool_after: Sequence[int] = POOL_AFTER,
+    head_features: int = 64,
+    classes: int = 10,
+    norm: Norm = "element",
+    pooling: Pooling = "3x3",
+    head: Head = "dense",
+    parametrization: Parametrization = "tied",
+    constraint: Constraint | Sequence[Constraint] = Tied(),  # noqa: B008
+    dtype: Any = None,
+    name: str | None = None,
+) -> EquivariantCNN:
     """Build the backbone as the authors' code has it.
 
     Norm per real channel, 3x3 pooling on every size, and a dense head that reads all
@@ -219,17 +305,35 @@ def paper(architecture: Architecture, **settings: Any) -> EquivariantCNN:
 
     Args:
       architecture: one group per convolution.
-      **settings: any attribute of `EquivariantCNN`.
+      features: as all that follow, see `exact`.
+      kernel_size: see `exact`.
+      pool_after: see `exact`.
+      head_features: see `exact`.
+      classes: see `exact`.
+      norm: see `exact`.
+      pooling: see `exact`.
+      head: see `exact`.
+      parametrization: see `exact`.
+      constraint: see `exact`.
+      dtype: see `exact`.
+      name: see `exact`.
+
+    >>> from eqjax.groups import dihedral
+    >>> paper(Architecture.uniform(dihedral(4), 8)).symmetry((28, 28))
+    Group(C1 < D4)
     """
-    variant = {"norm": "element", "pooling": "3x3", "head": "dense"}
-    return EquivariantCNN(architecture, **{**variant, **settings})
-
-
-def exact(architecture: Architecture, **settings: Any) -> EquivariantCNN:
-    """Build the backbone with its symmetry exact on its input size.
-
-    Args:
-      architecture: one group per convolution and one for the head.
-      **settings: any attribute of `EquivariantCNN`.
-    """
-    return EquivariantCNN(architecture, **settings)
+    return exact(
+        architecture,
+        features=features,
+        kernel_size=kernel_size,
+        pool_after=pool_after,
+        head_features=head_features,
+        classes=classes,
+        norm=norm,
+        pooling=pooling,
+        head=head,
+        parametrization=parametrization,
+        constraint=constraint,
+        dtype=dtype,
+        name=name,
+    )

@@ -61,7 +61,7 @@ class SearchableModel(Protocol):
         """
         ...
 
-    def symmetry(self, space: Sequence[int]) -> Group:
+    def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group to which outputs stay invariant however it is trained.
 
         Args:

@@ -3,6 +3,7 @@
 from eqjax.morphism.discretization import collapse, discretize, mixtures
 from eqjax.morphism.matching import match as match, tied_model as tied_model
 from eqjax.morphism.optimizer import compensated_steps, morph_optimizer
+from eqjax.morphism.regrouping import Regrouped as Regrouped, relax
 from eqjax.morphism.report import LayerChange as LayerChange, MorphReport as MorphReport
 from eqjax.morphism.variables import morph
 
@@ -13,4 +14,5 @@ __all__ = [
     "mixtures",
     "morph",
     "morph_optimizer",
+    "relax",
 ]

@@ -16,7 +16,7 @@ from eqjax.constraints.mixture import Mixture
 from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, flat_variables, show, tied_model
-from eqjax.morphism.report import MorphReport
+from eqjax.morphism.report import LayerTable, MorphReport
 from eqjax.morphism.variables import morph
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -29,7 +29,7 @@ def mixtures(
     model: nn.Module,
     inputs: Any,
     call_kwargs: Mapping[str, Any] | None = None,
-) -> dict[Path, dict[str, jax.Array]]:
+) -> LayerTable:
     """Return the weight z of every candidate, by layer and name, in layer order.
 
     Layers stacked by `nn.scan` or `nn.vmap` have an array of weights per candidate.
@@ -42,10 +42,22 @@ def mixtures(
 
     Raises:
       ValueError: the logits are those of other layers or candidates.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=(),
+    ...     constraint=eq.Mixture((D4, D4.subgroup("C1"))))
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.ones(x.shape))
+    >>> mixtures(variables, model=model, inputs=x)
+    layer  D4   C1
+    conv1  0.5  0.5
+    head   0.5  0.5
     """
     logits = flat_variables(variables.get(MIXTURE, {}))
     traced = tied_model(model, inputs, call_kwargs)
-    found = {}
+    found = LayerTable()
     for path, layer in traced.layers.items():
         if not isinstance(layer.constraint, Mixture):
             continue
@@ -90,6 +102,17 @@ def collapse(
 
     Returns:
       The variables of the plain model, the model, and a report of what changed.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=(),
+    ...     constraint=eq.Mixture((D4, D4.subgroup("C1"))))
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.ones(x.shape))
+    >>> plain, plain_model, report = collapse(variables, model=model, inputs=x)
+    >>> str(plain_model.architecture)
+    'C1 C1'
     """
 
     def shared(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:
@@ -112,6 +135,17 @@ def discretize(
     The other candidates' kernels are projected onto it. The report tells how far each
     layer's kernel moved. Layers of other constraints become plain as in `collapse`.
     Arguments and results are those of `collapse`; the first of equal weights wins.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=(),
+    ...     constraint=eq.Mixture((D4, D4.subgroup("C1"))))
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.ones(x.shape))
+    >>> plain, plain_model, report = discretize(variables, model=model, inputs=x)
+    >>> str(plain_model.architecture)
+    'D4 D4'
     """
 
     def heaviest(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:

@@ -61,6 +61,18 @@ def morph_optimizer(
       ValueError: the state holds a quantity of a parameter that moves whose meaning is
         unknown, whose shape is not the parameter's, or, where the optimizer is given,
         that is not what its class says.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=())
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> shapes = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    >>> adam = optax.adam(1e-3).init(jax.tree.map(lambda p: jnp.zeros(p.shape), shapes))
+    >>> relaxed = model.clone(architecture=eq.Architecture.parse(D4, "D4 C4"))
+    >>> moved = morph_optimizer(adam, source=model, target=relaxed, inputs=x)
+    >>> [state[0].mu["head"]["kernel"].shape for state in (adam, moved)]
+    [(1, 2, 64), (2, 2, 64)]
     """
     plan = match(source, target, inputs, call_kwargs)
     if plan.rewrites:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from eqjax.groups.group import Group
+from eqjax.groups.text import Echoed, table
 from eqjax.morphism.matching import Path, show
 
 
@@ -44,8 +46,8 @@ class LayerChange:
     measured_step: tuple[float, float] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class MorphReport:
+@dataclasses.dataclass(frozen=True, repr=False)
+class MorphReport(Echoed):
     """One entry per tied layer, in the order of the model; prints as a table."""
 
     layers: tuple[LayerChange, ...]
@@ -69,13 +71,43 @@ class MorphReport:
                     *[_show_range(change.measured_step)] * measured,
                 )
             )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-            ).rstrip()
-            for row in rows
+        return table(rows)
+
+
+@jax.tree_util.register_pytree_node_class
+class LayerTable(Echoed, dict[Path, dict[str, jax.Array]]):
+    """Numbers by path of the layer and name of the group; prints as a table."""
+
+    def __str__(self) -> str:
+        """Return a line per layer, or per group where these are more."""
+        groups = list(dict.fromkeys(name for row in self.values() for name in row))
+        rows = [["layer", *groups]]
+        for path, row in self.items():
+            rows.append([show(path), *(_show_number(row.get(g)) for g in groups)])
+        if len(groups) > max(8, len(self)):
+            rows = [list(column) for column in zip(*rows, strict=True)]
+        return table(rows)
+
+    def tree_flatten(self) -> tuple[list, tuple]:
+        """Return the numbers, and their places in this order, for JAX."""
+        places = tuple((path, tuple(row)) for path, row in self.items())
+        return [list(row.values()) for row in self.values()], places
+
+    @classmethod
+    def tree_unflatten(cls, places: tuple, numbers: Sequence) -> LayerTable:
+        """Undo `tree_flatten`."""
+        rows = zip(places, numbers, strict=True)
+        return cls(
+            (path, dict(zip(names, row, strict=True))) for (path, names), row in rows
         )
+
+
+def _show_number(value: jax.Array | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, jax.core.Tracer):
+        return str(value.aval)
+    return " ".join(f"{float(each):.2g}" for each in np.ravel(value))
 
 
 def _show_range(factors: tuple[float, float] | None) -> str:

@@ -77,6 +77,20 @@ def morph(
       ValueError: the models differ in more than groups, parametrization and
         constraints, or the variables are not those of the source; the message names
         the path.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=())
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), jnp.ones(x.shape))
+    >>> relaxed = model.clone(architecture=eq.Architecture.parse(D4, "D4 C4"))
+    >>> _, report = morph(variables, source=model, target=relaxed, inputs=x)
+    >>> print(report)
+    layer  from  to  largest change  relative  parameters  SGD step  Adam step
+    conv1  D4    D4  0.0e+00         0 %       50 -> 50    x 1       x 1
+    norm1  D4    D4  0.0e+00         0 %       4 -> 4      x 1       x 1
+    head   D4    C4  0.0e+00         0 %       192 -> 320  x 0.5     x 1
     """
     plan = match(source, target, inputs, call_kwargs)
     flat = jax.tree.map(jnp.asarray, flat_variables(variables))

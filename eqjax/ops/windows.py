@@ -81,14 +81,14 @@ class Window:
     """A sliding window on a grid of given size, with all settings resolved.
 
     Attributes:
-      size: points per axis of the input grid.
+      size: points per axis of the input grid, which may be symbolic.
       taps: taps per axis.
       strides: stride per axis.
       dilation: spacing of the taps per axis.
       padding: (low, high) per axis.
     """
 
-    size: tuple[int, ...]
+    size: tuple[Any, ...]
     taps: tuple[int, ...]
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
@@ -144,7 +144,7 @@ class Window:
 
 def resolve_padding(
     padding: Any,
-    size: Sequence[int],
+    size: Sequence[Any],
     taps: Sequence[int],
     strides: Sequence[int],
     dilation: Sequence[int],
@@ -199,7 +199,7 @@ def _same(size: Any, extent: int, stride: int) -> tuple[int, int]:
 
 
 def window(
-    size: Sequence[int],
+    size: int | Sequence[Any],
     taps: int | Sequence[int],
     strides: int | Sequence[int] = 1,
     padding: Padding = "VALID",

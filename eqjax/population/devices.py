@@ -25,6 +25,9 @@ class Strategy:
         the device; 1 to step from Python.
       mesh: devices along the axes `population` and `data`: the stack is spread over
         the first, every batch over the second; None for a single device.
+
+    >>> Strategy(width=4, steps_per_call=8).width
+    4
     """
 
     width: int = 1
@@ -85,6 +88,9 @@ def device_mesh(
 
     Raises:
       ValueError: the number of devices is not a multiple of `data`.
+
+    >>> device_mesh(jax.devices()[:1]) is None  # one device needs no mesh
+    True
     """
     devices = jax.devices() if devices is None else list(devices)
     if not devices:

@@ -57,6 +57,14 @@ def choose_strategy(
 
     Raises:
       ValueError: not even one member fits, or there is none.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=())
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), float)
+    >>> choose_strategy(model, optax.sgd(0.1), x, members=1).width >= 1
+    True
     """
     if members < 1:
         raise ValueError(f"members must be at least 1, got {members}")

@@ -28,6 +28,7 @@ import optax
 from jax import lax
 
 from eqjax import training
+from eqjax.groups.text import WithSettings
 from eqjax.population import encoding
 from eqjax.population.devices import DATA, MEMBERS, Strategy, fetch, over_members, place
 from eqjax.training.checks import (
@@ -52,8 +53,8 @@ Batch = tuple[np.ndarray, np.ndarray]
 CLASS_NUMBER = jax.ShapeDtypeStruct((), jnp.int32)  # the target of a sample
 
 
-@dataclasses.dataclass(frozen=True)
-class Population:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Population(WithSettings):
     """The programs of a population.
 
     Attributes:
@@ -67,6 +68,15 @@ class Population:
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.
       restart: layers that are relaxed start with zero moments; see
         `morphism.optimizer.restart_optimizer`.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=())
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> population = Population(model, optax.adam(1e-3), x, eq.Strategy(width=2))
+    >>> list(population.split(3))  # the members of each stack
+    [slice(0, 2, None), slice(2, 3, None)]
     """
 
     model: nn.Module

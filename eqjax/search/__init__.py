@@ -6,6 +6,7 @@ from eqjax.search.differentiable import (
     random_gradients,
 )
 from eqjax.search.evolution import Evolution, SearchState as SearchState
+from eqjax.search.evolving import Evolved as Evolved, Network as Network, evolve
 from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
 from eqjax.search.proposals import (
     POLICIES as POLICIES,
@@ -25,4 +26,4 @@ SEARCHES: dict[str, type[Evolution]] = {
     "EquiNAS_E": Evolution,
 }
 
-__all__ = ["DifferentiableSearch", "Evolution", "random_gradients"]
+__all__ = ["DifferentiableSearch", "Evolution", "evolve", "random_gradients"]

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from eqjax.constraints.collections import MIXTURE, PARAMS
+from eqjax.groups.text import WithSettings
 from eqjax.training.checks import check_batches
 from eqjax.training.loop import (
     class_counter,
@@ -51,9 +52,12 @@ class MixtureSearchState(NamedTuple):
         """The logits of every mixed layer, nested as the layers are."""
         return self.weights.collections[MIXTURE]
 
+    def __repr__(self) -> str:
+        return f"MixtureSearchState({self.weights!r})"
 
-@dataclasses.dataclass(frozen=True)
-class DifferentiableSearch:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class DifferentiableSearch(WithSettings):
     """EquiNAS_D as pure functions of its state; `jax.vmap` them over seeds.
 
     Attributes:
@@ -65,6 +69,17 @@ class DifferentiableSearch:
         more gradient step of this size on the batch of the weights, and the gradient
         goes through that step: DARTS of second order, by exact second derivatives.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=(),
+    ...     constraint=eq.Mixture((D4, D4.subgroup("C1"))))
+    >>> x = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    >>> search = DifferentiableSearch(model, optax.sgd(0.1), optax.adam(0.01))
+    >>> state = jax.eval_shape(search.init, jax.random.key(0), jnp.ones(x.shape))
+    >>> sorted(state.mixture)
+    ['conv1', 'head']
     """
 
     model: nn.Module

@@ -8,19 +8,21 @@ proposals and says which of them are the next population.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
 import jax
 
 from eqjax.groups.group import Group, difference
+from eqjax.groups.text import Echoed, WithSettings, table
 from eqjax.models.architecture import Architecture
 from eqjax.search.proposals import Policy, Proposal, relax_from_output
 from eqjax.search.selection import Score, Selection, host_generator, select_pareto
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchState:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SearchState(Echoed):
     """The search between two generations.
 
     Attributes:
@@ -35,9 +37,19 @@ class SearchState:
     scores: tuple[Score, ...]
     diverged: int
 
+    def __str__(self) -> str:
+        """Return a line per member."""
+        rows = [("architecture", "error", "parameters")]
+        for architecture, score in itertools.zip_longest(
+            self.architectures, self.scores
+        ):
+            error, parameters = score or ("-", "-")
+            rows.append((str(architecture), f"{error:.4}", str(parameters)))
+        return f"generation {self.generation}, {self.diverged} diverged\n{table(rows)}"
 
-@dataclasses.dataclass(frozen=True)
-class Evolution:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Evolution(WithSettings):
     """EquiNAS_E (Maile, Wilson and Forre 2023, section 4.1).
 
     Another search over architectures is a subclass that proposes or selects in another
@@ -51,6 +63,13 @@ class Evolution:
       children: children tried per member and generation, the copy among them; all if
         None. Where there are more, they are drawn at random.
       propose: which children a member has, one of `POLICIES` or your own.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> search = Evolution(population_size=2)
+    >>> state = search.init(eq.Architecture.uniform(D4, 3))
+    >>> [str(child.architecture) for child in search.ask(state, jax.random.key(0))]
+    ['D4 D4 D4']
     """
 
     population_size: int = 5

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.text import Echoed, WithSettings
 from eqjax.models.architecture import Architecture
 from eqjax.population.stack import Population
 from eqjax.search.evolution import Evolution, SearchState
@@ -20,16 +21,19 @@ from eqjax.training.losses import Metrics
 from eqjax.training.state import TrainState, count_parameters, pack_state
 
 
-@dataclasses.dataclass(frozen=True)
-class Checkpoint:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Checkpoint(Echoed):
     """The search after a generation, and the trained state of every member."""
 
     state: SearchState
     members: tuple[TrainState, ...]
 
+    def __str__(self) -> str:
+        return str(self.state)
 
-@dataclasses.dataclass(frozen=True)
-class SearchLoop:
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SearchLoop(WithSettings):
     """What stays fixed during a search.
 
     Attributes:

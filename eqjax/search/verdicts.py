@@ -20,6 +20,7 @@ from statistics import NormalDist
 from typing import Any
 
 from eqjax.groups.group import Group
+from eqjax.groups.text import Echoed
 from eqjax.models.architecture import Architecture
 
 LEVEL = 0.05  # how often a group is named although a larger one does as well
@@ -27,8 +28,8 @@ MOVED = 0.01  # of the loss: a child that differs less from its sibling has not 
 WORTHWHILE = 1 / 3  # of the errors: what no relaxation may save where the first stays
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Verdict(Echoed):
     """What a search says of the symmetry of the data.
 
     Attributes:

@@ -9,7 +9,7 @@ to itself alone. Make each once and pass the same object:
 """
 
 from eqjax.training.batches import Split as Split, batches as batches
-from eqjax.training.evaluation import evaluate as evaluate
+from eqjax.training.evaluation import evaluate as evaluate, predict as predict
 from eqjax.training.loop import (
     mean_metrics as mean_metrics,
     run_steps as run_steps,

@@ -21,6 +21,10 @@ class Split(NamedTuple):
     images: Any
     labels: np.ndarray
 
+    def __repr__(self) -> str:
+        shapes = (np.shape(a) or len(a) for a in self)
+        return "Split(images {}, labels {})".format(*shapes)
+
 
 def batches(
     split: Split,

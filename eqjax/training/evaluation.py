@@ -94,9 +94,7 @@ def evaluate(
       ValueError: there are no samples or not as many targets, a label is not one of the
         model's classes, or batch_size is below 1.
     """
-    if batch_size is None:
-        points = max(_GRID_POINTS, math.prod(np.shape(x[:1])[1:-1]))
-        batch_size = max(1, _SAMPLES * _GRID_POINTS // points)
+    batch_size = _usual_batch(x) if batch_size is None else batch_size
     parts = batch_slices(x, y, batch_size)
     first = _outputs.eval_shape(variables, x[:batch_size], model=model)
     if (classes := count_classes(loss_fn, first)) is not None:
@@ -104,3 +102,35 @@ def evaluate(
     settings = {"model": model, "loss_fn": loss_fn}
     sums = [_sum_over_batch(variables, x[part], y[part], **settings) for part in parts]
     return over_samples(sums, len(y))
+
+
+def predict(
+    variables: Mapping[str, Any],
+    x: Any,
+    *,
+    model: nn.Module,
+    batch_size: int | None = None,
+) -> np.ndarray:
+    """Return the outputs of a model in evaluation mode for all samples, on the host.
+
+    Args:
+      variables: of the model.
+      x: array (samples, ...), or anything of that length whose slices are arrays.
+      model: called as model(x); returns an array (samples, ...).
+      batch_size: as in `evaluate`.
+
+    Returns:
+      (samples, ...), the outputs.
+
+    Raises:
+      ValueError: there are no samples, or batch_size is below 1.
+    """
+    batch_size = _usual_batch(x) if batch_size is None else batch_size
+    parts = batch_slices(x, x, batch_size)
+    outputs = [_outputs(variables, x[part], model=model) for part in parts]
+    return np.concatenate(jax.device_get(outputs))
+
+
+def _usual_batch(x: Any) -> int:
+    points = max(_GRID_POINTS, math.prod(np.shape(x[:1])[1:-1]))
+    return max(1, _SAMPLES * _GRID_POINTS // points)

@@ -35,6 +35,9 @@ class Metrics(NamedTuple):
     loss: Float[Array, ...]
     error: Float[Array, ...]
 
+    def __repr__(self) -> str:
+        return f"Metrics(loss {self.loss}, error {self.error})"
+
     def of(self, member: int) -> Metrics:
         """Return the metrics of one member of a population."""
         return Metrics(self.loss[member], self.error[member])

@@ -37,6 +37,12 @@ class TrainState(NamedTuple):
         """What `model.apply` takes."""
         return {PARAMS: self.params, **self.collections}
 
+    def __repr__(self) -> str:
+        step = self.step if np.ndim(self.step) == 0 else np.shape(self.step)
+        others = "".join(f", {name}" for name in self.collections)
+        count = count_parameters(self.params)
+        return f"TrainState(step {step}, {count:,} parameters{others})"
+
 
 def init_state(
     key: chex.PRNGKey,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.data.cache import Contents, file_checksum, fixed_size
-from experiments.data.splits import given_parts, random_parts, unit
+from experiments.data.splits import given_parts, stratified_parts, unit
 
 PAIRS = (("images", "labels"), ("data", "labels"), ("x", "y"), ("X", "y"))
 PARTS = (  # names of the arrays of the training, validation and test part
@@ -161,11 +161,12 @@ class Archive:
                 if len(kinds) > 1:
                     raise ValueError(f"{self.file}: parts of different kinds: {kinds}")
                 images, labels = (np.concatenate(a) for a in zip(*pairs, strict=True))
-                parts = given_parts([len(labels) for _, labels in pairs], rng)
+                counts = [len(own) for _, own in pairs]
+                parts = given_parts(counts, rng, labels)
                 break
         else:
             images, labels = read_pair(self.file)
-            parts = random_parts(len(labels), (0.1, 0.1), rng)
+            parts = stratified_parts(labels, (0.1, 0.1), rng)
         images = scaled(self.file, images)
         return Contents(
             images=iter(images),

@@ -13,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from rich.progress import track
 from experiments.data.splits import Dataset, Split, StoredImages, unit
 
 SPLITS = ("train", "validation", "test")
-VERSION = 1  # of preprocessing: raise it where sources come out different
+VERSION = 2  # of preprocessing: raise it where sources come out different
 META = "meta.json"  # the last file to be written
 SMALLEST_VARIANCE = 1e-8  # taken for a channel that is the same everywhere
 IN_MEMORY = 2**29  # bytes; data sets that are larger as float32 are read as needed
@@ -42,6 +42,8 @@ class Contents:
       dtype: of the images.
       classes: how many there are.
       normalization: mean and deviation per channel; of the training images if None.
+      names: of the classes, where they are known.
+      remark: what was made of the images, for people.
     """
 
     images: Iterator[np.ndarray]
@@ -51,6 +53,8 @@ class Contents:
     dtype: type[np.generic]
     classes: int
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
+    names: tuple[str, ...] = ()
+    remark: str = ""
 
 
 class Source(Protocol):
@@ -96,7 +100,8 @@ def load(source: Source, root: Path) -> Dataset:
                 _build(source.read(), described, folder)
             finally:
                 shutil.rmtree(folder.with_suffix(".partial"), ignore_errors=True)
-    return _open(folder)
+    listing: dict[str, str] = getattr(source, "listing", dict)()
+    return dataclasses.replace(_open(folder), listing=listing)
 
 
 def describe(source: Any) -> str:
@@ -123,13 +128,41 @@ def file_checksum(file: Path, kind: str = "sha256") -> str:
         return hashlib.file_digest(opened, kind).hexdigest()
 
 
-def listing_checksum(files: Iterable[Path], folder: Path) -> str:
-    """Return a checksum of the names in a folder, sizes and times of many files."""
-    listing = [
-        (str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns)
-        for f in files
-    ]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()
+def list_contents(files: Sequence[Path], folder: Path) -> dict[str, str]:
+    """Return a checksum of what every file holds, by its path in a folder.
+
+    A file whose size and time are those of the last call is not read again.
+    """
+    listing = {}
+    for file in track(files, "reading files", transient=True):
+        stat = file.stat()
+        key = (file.resolve(), stat.st_size, stat.st_mtime_ns)
+        if key not in _known:
+            _known[key] = file_checksum(file)[:32]
+        listing[str(file.relative_to(folder))] = _known[key]
+    return listing
+
+
+_known: dict[tuple[Path, int, int], str] = {}  # of files that this process has read
+
+
+def contents_checksum(listing: Mapping[str, str]) -> str:
+    """Return a checksum of the names and contents of many files."""
+    return hashlib.sha256(json.dumps(sorted(listing.items())).encode()).hexdigest()
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Return in words which files were added, removed and changed."""
+    found = {
+        "added": sorted(now.keys() - before.keys()),
+        "removed": sorted(before.keys() - now.keys()),
+        "changed": sorted(f for f in before.keys() & now if before[f] != now[f]),
+    }
+    return "; ".join(
+        f"{len(files):,} {what}, such as {files[0]}"
+        for what, files in found.items()
+        if files
+    )
 
 
 def _is_whole(folder: Path) -> bool:
@@ -170,6 +203,8 @@ def _build(contents: Contents, described: dict[str, Any], folder: Path) -> None:
         "mean": list(mean),
         "deviation": list(deviation),
         "classes": contents.classes,
+        "names": contents.names,
+        "remark": contents.remark,
         "files": {file.name: file_checksum(file) for file in partial.iterdir()},
     }
     meta["digest"] = _digest(meta)
@@ -226,4 +261,12 @@ def _open(folder: Path) -> Dataset:
         for name, images in zip(SPLITS, stored, strict=True)
     )
     source = f"{meta['source']}, checksum {meta['checksum']}"
-    return Dataset(train, validation, test, meta["classes"], source)
+    return Dataset(
+        train,
+        validation,
+        test,
+        meta["classes"],
+        source,
+        names=tuple(meta["names"]),
+        remark=meta["remark"],
+    )

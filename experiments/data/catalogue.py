@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import numpy as np
 
@@ -59,6 +60,10 @@ class Augmented:
     def checksum(self) -> str:
         """Return the checksum of the other source."""
         return self.source.checksum()
+
+    def listing(self) -> dict[str, str]:
+        """Return the checksum of every file of the other source, if there are many."""
+        return getattr(self.source, "listing", dict)()
 
     def read(self) -> Contents:
         """Return the images of all three parts, rotated and reflected."""
@@ -122,18 +127,30 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
 
 def find(name: str, root: Path, size: int | None = None) -> Source:
     """Return the source of a data set; arguments and errors as for `load`."""
+    path = Path(name)
+    if name not in DATASETS and not path.exists():
+        _refuse(name)
     if size is not None and size < 1:
         raise ValueError(f"--image-size must be at least 1, got {size}")
-    path = Path(name)
     if name in DATASETS:
         return _module(DATASETS[name]).source(name, root / name, size)
     if path.is_dir():
         return _module("image_folders").source(name, path, size)
     if path.suffix == ".npz":
         return _module("archives").source(name, path, size)
-    known = (*digits.VARIANTS, *DATASETS)
-    near = difflib.get_close_matches(name, known, 1, 0)[0]
     raise ValueError(
+        f"--data {name} is a file of another kind; expected an .npz file, or a folder "
+        "with a subfolder per class"
+    )
+
+
+def _refuse(name: str) -> NoReturn:
+    """Raise for data that are not there, and name the nearest that are."""
+    known = (*digits.VARIANTS, *DATASETS)
+    folder = Path(name).parent
+    there = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
+    near = difflib.get_close_matches(name, (*known, *there), 1, 0)[0]
+    raise (FileNotFoundError if Path(name).suffix == ".npz" else ValueError)(
         f"there is no --data {name!r}, nearest: {near!r}; known are "
         f"{', '.join(known)}, and paths of .npz files and of folders with a subfolder "
         "per class"

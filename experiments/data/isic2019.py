@@ -8,8 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.cache import Contents, file_checksum, listing_checksum
-from experiments.data.decoding import decode_all
+from experiments.data.cache import (
+    Contents,
+    contents_checksum,
+    file_checksum,
+    list_contents,
+)
+from experiments.data.decoding import Kind, decode_all
 from experiments.data.splits import random_parts
 
 HOLDS = {"isic2019": "the folder of images and both tables of ISIC 2019"}
@@ -39,10 +44,14 @@ class Isic2019:
     seed: int = 0
 
     def checksum(self) -> str:
-        """Return a checksum of both tables, and of names, sizes and times of images."""
+        """Return a checksum of both tables, and of names and contents of images."""
         tables = [file_checksum(self.folder / name) for name in (TRUTH, METADATA)]
+        return " ".join([*tables, contents_checksum(self.listing())])
+
+    def listing(self) -> dict[str, str]:
+        """Return the checksum of every image, by its name."""
         images = self.folder / IMAGES
-        return " ".join([*tables, listing_checksum(sorted(images.iterdir()), images)])
+        return list_contents(sorted(images.iterdir()), images)
 
     def read(self) -> Contents:
         """Return all lesions.
@@ -68,13 +77,14 @@ class Isic2019:
                 f"such as {min(extra)}; it may be cut"
             )
         return Contents(
-            images=decode_all(files, "RGB", self.size),
+            images=decode_all(files, Kind(color=True), self.size),
             labels=np.array([self._label(row) for row in truth]),
             parts=self._split(names),
             shape=(self.size, self.size, 3),
             dtype=np.uint8,
             classes=len(CLASSES),
             normalization=NORMALIZATION,
+            names=CLASSES,
         )
 
     def _table(self, name: str, columns: tuple[str, ...]) -> list[dict[str, str]]:

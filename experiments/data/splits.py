@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ class Dataset:
       test: for the figures that are reported.
       classes: how many there are.
       source: where the images are from, for the record.
+      names: of the classes; their numbers if not known.
+      remark: what was made of the images, for people.
+      listing: the checksum of every file, by its path, where there are many.
     """
 
     train: Split
@@ -48,6 +51,23 @@ class Dataset:
     test: Split
     classes: int = 10
     source: str = ""
+    names: tuple[str, ...] = ()
+    remark: str = ""
+    listing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for every class."""
+        return self.names or tuple(map(str, range(self.classes)))
+
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """How many training, validation and test images there are, by class."""
+        per_split = [
+            np.bincount(split.labels, minlength=self.classes) for split in self.splits
+        ]
+        per_class = np.stack(per_split, 1).tolist()
+        return dict(zip(self.class_names, per_class, strict=True))
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -90,18 +110,71 @@ def random_parts(
     return order[validation:], order[test:validation], order[:test]
 
 
+def stratified_parts(
+    labels: np.ndarray,
+    fractions: tuple[float, float],
+    rng: np.random.Generator,
+    names: Sequence[str] = (),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return shuffled numbers of images in three parts, every class in proportion.
+
+    Of every class at least one image is in every part that is not empty.
+
+    Args:
+      labels: (n,) class numbers.
+      fractions: as in `random_parts`.
+      rng: of the shuffle.
+      names: of the classes, for errors.
+
+    Raises:
+      ValueError: a class has too few images.
+    """
+    parts: list[list[np.ndarray]] = [[], [], []]
+    needed = 1 + sum(fraction > 0 for fraction in fractions)
+    for each in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == each))
+        if len(own) < needed:
+            name = names[each] if names else each
+            raise ValueError(
+                f"class {name} has {counted(len(own), 'image', 'images')}; it needs at "
+                f"least {needed}, one for every part"
+            )
+        test = max(round(fractions[0] * len(own)), int(fractions[0] > 0))
+        rest = len(own) - test
+        validation = max(round(fractions[1] * rest), int(fractions[1] > 0))
+        cut = np.split(own, [test, test + validation])
+        for part, chosen in zip(parts, reversed(cut), strict=True):
+            part.append(chosen)
+    train, validate, held_out = (rng.permutation(np.concatenate(p)) for p in parts)
+    return train, validate, held_out
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "image", "images"), counted(2000, "child", "children")
+    ('1 image', '2,000 children')
+    """
+    return f"1 {one}" if number == 1 else f"{number:,} {several}"
+
+
 def given_parts(
-    counts: Sequence[int], rng: np.random.Generator
+    counts: Sequence[int],
+    rng: np.random.Generator,
+    labels: np.ndarray,
+    names: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the numbers of the images of parts that lie one after another.
 
     Args:
       counts: of training, validation and test images; of two parts, training and test,
-        a tenth of the first is for validation.
+        a tenth of every class of the first is for validation.
       rng: to draw that tenth.
+      labels: of all images.
+      names: of the classes, for errors.
     """
     train, *others = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
     if len(others) == 2:
         return train, others[0], others[1]
-    own, validation, _ = random_parts(len(train), (0.0, 0.1), rng)
+    own, validation, _ = stratified_parts(labels[train], (0.0, 0.1), rng, names)
     return own, validation, others[0]

@@ -25,6 +25,7 @@ from eqjax.training import Metrics, Split, TrainState, batches, run_steps
 from experiments.data.splits import Dataset
 
 TrainingState = TrainState | MixtureSearchState
+SHOWN_CLASSES = 20  # at most, in what is reported by class
 KEPT_POINTS = 10  # of the mixtures' trajectory per piece
 
 
@@ -284,4 +285,30 @@ def reading(
         "training_parameters": training_parameters or count,
         "test_parameters": count,
         "steps": steps,
+        **by_class(model, variables, dataset),
+    }
+
+
+def by_class(
+    model: eq.EquivariantCNN, variables: Any, dataset: Dataset
+) -> dict[str, Any]:
+    """Return the test errors of every class, and which classes are exchanged.
+
+    Returns:
+      `class_errors`, the share of wrong answers by the name of the class, and
+      `confusion`, how many images of each class (rows) were taken for each (columns);
+      nothing where there are more than `SHOWN_CLASSES`, or the network diverged.
+    """
+    if dataset.classes > SHOWN_CLASSES:
+        return {}
+    logits = training.predict(variables, dataset.test.images, model=model)
+    if not np.isfinite(logits).all():
+        return {}
+    counts = np.zeros((dataset.classes, dataset.classes), int)
+    np.add.at(counts, (dataset.test.labels, logits.argmax(-1)), 1)
+    wrong = 1 - counts.diagonal() / counts.sum(1).clip(1)
+    errors = [round(float(share), 6) for share in wrong]
+    return {
+        "class_errors": dict(zip(dataset.class_names, errors, strict=True)),
+        "confusion": counts.tolist(),
     }

@@ -17,6 +17,9 @@ from rich.table import Table
 
 import eqjax as eq
 from eqjax.search import Checkpoint
+from experiments.data.splits import Dataset, counted
+
+SHOWN_COLUMNS = 12  # classes that fit beside each other
 
 
 def say_what_is_exact(
@@ -49,13 +52,13 @@ def progress(console: Console, unit: str) -> Progress:
 def summary(point: Checkpoint, record: dict[str, Any]) -> str:
     """Return one line on a generation."""
     if not point.state.scores:
-        return f"all {len(record['children'])} children diverged"
+        return f"{counted(len(record['children']), 'child', 'children')}: all diverged"
     best = min(range(len(point.state.scores)), key=lambda i: point.state.scores[i])
     score = point.state.scores[best]
     text = (
         f"best validation error {100 * score.error:.2f} % with "
         f"{score.parameters:,} parameters, {point.state.architectures[best]}; "
-        f"{len(record['children'])} children"
+        f"{counted(len(record['children']), 'child', 'children')}"
     )
     diverged = record["diverged"]
     return text + (f", {diverged} diverged" if diverged else "")
@@ -82,6 +85,42 @@ def percent(error: float | None) -> str:
 def print_readings(console: Console, rows: list[dict[str, Any]]) -> None:
     """Print what is reported of a trained network as a table."""
     _print_networks(console, "the trained network", rows)
+    print_classes(console, rows[-1])
+
+
+def print_classes(console: Console, row: dict[str, Any]) -> None:
+    """Print the test errors of every class, and what it was taken for."""
+    if not row.get("confusion"):
+        return
+    names, counts = list(row["class_errors"]), row["confusion"]
+    wide = len(names) <= SHOWN_COLUMNS
+    table = Table(title="test images by class (rows), and what they were taken for")
+    table.add_column("class")
+    for column in ("images", "error", *(names if wide else ())):
+        table.add_column(column, justify="right")
+    for name, own in zip(names, counts, strict=True):
+        cells = [str(count) for count in own] if wide else []
+        table.add_row(name, f"{sum(own):,}", percent(row["class_errors"][name]), *cells)
+    console.print(table)
+
+
+def say_what_the_data_are(console: Console, dataset: Dataset) -> None:
+    """Print how many images there are, by class where classes have names."""
+    if dataset.remark:
+        console.print(f"images are {dataset.remark}", markup=False)
+    if not dataset.names or dataset.classes > SHOWN_COLUMNS:
+        sizes = [f"{len(split.labels):,}" for split in dataset.splits]
+        console.print(
+            f"{sizes[0]} training, {sizes[1]} validation and {sizes[2]} test images of "
+            f"{dataset.classes} classes"
+        )
+        return
+    table = Table(title="images")
+    for column in ("class", "training", "validation", "test"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for name, counts in dataset.counts.items():
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    console.print(table)
 
 
 def _print_networks(console: Console, title: str, rows: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from experiments.data.cache import changes
 from experiments.data.splits import Dataset
 from experiments.runs.files import CONFIG, PARTIAL, environment, write_json
 
@@ -37,6 +38,7 @@ class Settings(Protocol):
 Kind = TypeVar("Kind", bound=Any)
 ROOT = Path("runs")
 LOCK = "lock"
+LISTING = "data.json"  # the checksum of every file of the data, where there are many
 
 
 def new_folder(name: str | None, default: str) -> Path:
@@ -95,10 +97,15 @@ def open_run(task: Settings, default: str) -> Path:
             f"there is no run {task.name!r}; known: {', '.join(known) or 'none'}"
         )
     before, unset = saved_task(folder, type(task)), type(task)()
-    _check_data(folder, before)
     asked, saved, plain = map(options, (task, before, unset))
+    moved = asked["data"] not in (plain["data"], saved["data"])
+    if moved:  # the same data may lie elsewhere now
+        before = dataclasses.replace(before, data=asked["data"])
+    _check_data(folder, before)
+    if moved:
+        _write_task(folder, before)
     for name, value in asked.items():
-        if name != "resume" and value not in (plain[name], saved[name]):
+        if name not in ("resume", "data") and value not in (plain[name], saved[name]):
             raise ValueError(
                 f"run {task.name!r} has {name} {saved[name]}, and --resume cannot "
                 f"change it to {value}"
@@ -129,11 +136,16 @@ def enter(folder: Path, task: Kind) -> Kind:
 def _check_data(folder: Path, task: Settings) -> None:
     """Raise ValueError unless the data are those that a run was begun with."""
     before = json.loads((folder / CONFIG).read_text())["data"]
-    now = task.load().source
-    if now != before:
-        raise ValueError(
-            f"{folder} was begun with the data {before}; now they are {now}"
-        )
+    now = task.load()
+    if now.source == before:
+        return
+    listed = folder / LISTING
+    files = json.loads(listed.read_text()) if listed.exists() else {}
+    changed = changes(files, now.listing) if files and now.listing else ""
+    raise ValueError(
+        f"{folder} was begun with the data {before}; now they are {now.source}"
+        + (f": {changed}" if changed else "")
+    )
 
 
 @contextlib.contextmanager
@@ -154,11 +166,15 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _write_task(folder: Path, task: Settings) -> None:
+    dataset = task.load()
     saved = {
         "config": dataclasses.asdict(task),
-        "data": task.load().source,
+        "data": dataset.source,
+        "images": dataset.counts,
         "environment": environment(),
     }
+    if dataset.listing:
+        write_json(folder / LISTING, dict(dataset.listing))
     write_json(folder / CONFIG, saved)
 
 

@@ -28,6 +28,7 @@ from eqjax.training import Metrics
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
 from experiments.engine.records import record_all, resume_records
+from experiments.engine.trial import by_class
 from experiments.reports.printing import progress, summary
 from experiments.runs import files, search_checkpoints
 from experiments.tasks.task import Length, MethodTask
@@ -234,6 +235,11 @@ def evolve(
         )
     front = test_front(loop, point, dataset)
     draw(task, records, front, folder)
+    best = [best_of(front, sum(task.lengths(dataset)))] if front else []
+    if best:
+        number = pareto_front(point.state.scores)[front.index(least_error(front))]
+        model = task.model(point.state.architectures[number])
+        best[0] |= by_class(model, point.members[number].variables, dataset)
     named = task.verdict(records, dataset)
     found = {
         "front": front,
@@ -242,7 +248,7 @@ def evolve(
             "reason": named.reason,
         },
         "diverged": point.state.diverged,
-        "readings": [best_of(front, sum(task.lengths(dataset)))] if front else [],
+        "readings": best,
     }
     files.write_json(result, found)
     return found
@@ -263,9 +269,14 @@ def draw(
     pictures.save(figure, folder / "search.png")
 
 
+def least_error(front: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the member with the least validation error."""
+    return min(front, key=lambda member: member["validation_error"])
+
+
 def best_of(front: Sequence[dict[str, Any]], steps: int) -> dict[str, Any]:
     """Return the member with the least validation error as a row of the report."""
-    best = min(front, key=lambda member: member["validation_error"])
+    best = least_error(front)
     return {
         "reading": "best of front",
         "groups": best["groups"],

@@ -1,5 +1,6 @@
 import itertools
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -274,3 +275,44 @@ def test_groups_of_one_name_are_told_apart():
             assert str(a.matrices[1].tolist()) in str(error.value)
             assert str(b.matrices[1].tolist()) in str(error.value)
         assert difference(a, a) == difference(a, eq.full_octahedral()) == ""
+
+
+def named_motion(name, dimension):
+    """The matrix of a motion that is called so, by Rodrigues' formula."""
+    if name == "identity":
+        return np.eye(dimension)
+    if name == "inversion":
+        return -np.eye(dimension)
+    kind, _, rest = name.partition(" ")
+    angle, _, axis = rest.removeprefix("by ").partition("° about ")
+    axis = axis or ("k" if kind == "rotation" else rest)
+    terms = re.findall(r"([+-]?)([ijk])", axis)
+    n = sum(np.eye(3)["ijk".index(a)] * (-1 if s == "-" else 1) for s, a in terms)
+    n = n / np.linalg.norm(n)
+    mirror = np.eye(3) - 2 * np.outer(n, n)
+    if kind == "reflection":
+        return mirror[:dimension, :dimension]
+    turn, cross = np.radians(float(angle.rstrip("°"))), np.cross(np.eye(3), n)
+    rotation = np.eye(3) + np.sin(turn) * cross + (1 - np.cos(turn)) * cross @ cross
+    motion = mirror @ rotation if kind == "rotoreflection" else rotation
+    return motion[:dimension, :dimension]
+
+
+@each_group
+def test_elements_are_called_what_they_do(G):
+    assert len(set(G.element_names)) == G.order
+    for name, matrix in zip(G.element_names, G.matrices, strict=True):
+        np.testing.assert_allclose(named_motion(name, G.dimension), matrix, atol=1e-12)
+    for H in G.subgroups:
+        assert H.element_names == tuple(G.element_names[u] for u in H.elements)
+
+
+def test_rotations_turn_as_numpy_does():
+    D4, image = eq.dihedral(4), np.arange(16.0).reshape(1, 4, 4, 1)
+    for u, name in enumerate(D4.element_names[:4]):
+        expected = np.rot90(image, u, (1, 2))
+        assert np.array_equal(eq.transform(image, u, group=D4), expected)
+        assert name == ("identity", *(f"rotation by {90 * k}°" for k in (1, 2, 3)))[u]
+    flips = dict(zip(D4.element_names, D4.elements, strict=True))
+    moved = eq.transform(image, flips["reflection i"], group=D4)
+    assert np.array_equal(moved, image[:, ::-1])

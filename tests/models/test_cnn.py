@@ -107,6 +107,35 @@ def test_exact_networks_survive_sizes_of_either_parity():
     assert model.symmetry((8, 12)).name == "D2:i"
 
 
+@pytest.mark.parametrize(
+    ("group", "space"),
+    [
+        (D4.subgroup("D2:i"), (28, 14)),
+        (D4.subgroup("D2:i"), (10, 7)),
+        (D4.subgroup("D2:i"), (5, 12)),
+        (D4, (12, 12)),
+        (D4, (7, 7)),
+        (D4.subgroup("C4"), (6, 6)),
+        (eq.flip(), (14,)),
+        (eq.full_octahedral().subgroup("C4:k"), (6, 6, 7)),
+    ],
+)
+def test_every_axis_is_halved_in_a_way_that_keeps_its_reversal(group, space):
+    model = eq.exact(
+        eq.Architecture.uniform(group, 3),
+        features=(1, 1),
+        kernel_size=3,
+        pool_after=(1, 2),
+        head_features=2,
+        classes=2,
+    )
+    assert model.symmetry(space) == group
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, *space, 1)), jnp.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    fn = jax.jit(lambda x: model.apply(variables, x))
+    assert eq.equivariance_error(fn, x, group=group) < SINGLE
+
+
 def test_bfloat16():
     model = eq.exact(eq.Architecture.uniform(D4, 4), **SMALL, dtype=jnp.bfloat16)
     x = jnp.ones((1, 8, 8, 1))

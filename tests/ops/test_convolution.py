@@ -172,6 +172,16 @@ def test_the_form_is_chosen_by_size_precision_and_context(monkeypatch):
     assert not uses("winograd", 64, precision="highest")
 
 
+def test_a_jitted_function_has_a_program_for_every_form():
+    x, kernel = jnp.ones((8, 8, 8, 16), "f4"), jnp.ones((5, 5, 16, 16), "f4")
+    settings = {"strides": (1, 1), "dilation": (1, 1), "padding": ((2, 2), (2, 2))}
+    program = jax.jit(partial(convolve, **settings))
+    for form in ("winograd", "direct", "winograd"):
+        with prefer(form):
+            direct = "stablehlo.convolution" in program.lower(x, kernel).as_text()
+        assert direct == (form == "direct")
+
+
 def test_a_symbolic_batch_can_be_exported():
     layer = eq.LiftingConv(2, 3, group=eq.dihedral(4))
     variables = layer.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)))

@@ -5,7 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
+from jax import lax
 
 import eqjax as eq
 from eqjax.ops.windows import Window, resolve_padding
@@ -119,3 +120,52 @@ def test_bad_padding():
         resolve_padding("FULL", (4, 4), (3, 3), (1, 1), (1, 1))
     with pytest.raises(ValueError, match="each of 2 axes"):
         resolve_padding([1, 1, 1], (4, 4), (3, 3), (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize(
+    "padding", [None, 1.5, "SAM", "valid", (1, 2, 3), ((1, 1), 2.5), ((1, 1, 1), 0)]
+)
+def test_paddings_that_do_not_exist(padding):
+    with pytest.raises(
+        ValueError, match=r"padding must be one of .* for each of 2 axes"
+    ):
+        resolve_padding(padding, (8, 8), (3, 3), (1, 1), (1, 1))
+
+
+def test_the_nearest_padding_is_named():
+    with pytest.raises(ValueError, match="nearest: 'SAME'"):
+        eq.window((8, 8), 3, 1, "same")
+
+
+@pytest.mark.parametrize("bad", [0, -1, None, 1.5, "3", (3, 0), (3, 3, 3)])
+@pytest.mark.parametrize("what", ["kernel_size", "strides", "kernel_dilation"])
+def test_counts_that_are_none(what, bad):
+    layer = eq.GroupConv(1, **{"kernel_size": 3, what: bad}, group=eq.dihedral(4))
+    with pytest.raises(ValueError, match=f"{what} must be a positive integer or 2"):
+        layer.window((8, 8))
+
+
+def test_one_integer_is_the_size_of_all_axes():
+    line, plane = eq.flip(), eq.dihedral(4)
+    for group, space in ((line, (32,)), (plane, (32, 32))):
+        model = eq.exact(
+            eq.Architecture.uniform(group, 2), features=(2,), pool_after=(1,)
+        )
+        assert model.symmetry(32) == model.symmetry(space) == group
+        for bad in (None, "32", (*space, 32)):
+            with pytest.raises(ValueError, match="expected one size"):
+                model.symmetry(bad)
+    assert eq.GroupConv(1, 3, group=plane).window(8).size == (8, 8)
+
+
+SAME = st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 3))
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(SAME, st.integers(1, 2))
+def test_padding_same_is_that_of_jax(axis, dilation):
+    size, taps, stride = axis
+    extent = dilation * (taps - 1) + 1
+    (expected,) = lax.padtype_to_pads((size,), (extent,), (stride,), "SAME")
+    window = eq.window((size,), taps, stride, "SAME", dilation)
+    assert window.padding == (tuple(expected),)

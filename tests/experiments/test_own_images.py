@@ -1,0 +1,68 @@
+"""Commands on a folder of somebody's own images, from a folder of their own."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import baseline
+from experiments.data import catalogue
+from experiments.runs import run_folder
+from tests.tiny import TINY
+
+SMALL = [*TINY, "--batch-size", "8", "--image-size", "8", "--epochs", "1"]
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Thirty pictures of two classes, and an empty folder to work in."""
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        file = tmp_path / "pictures" / ("bright", "dark")[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 128, (8, 8), dtype=np.uint8) + 127 * (1 - i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(file)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    catalogue.load.cache_clear()
+    yield tmp_path / "pictures"
+    catalogue.load.cache_clear()
+
+
+def resume(*arguments):
+    catalogue.load.cache_clear()
+    baseline.main(["--name", "run", "--resume", *arguments])
+
+
+def test_a_run_says_how_every_class_fares_and_survives_a_copy(pictures, capsys):
+    baseline.main([*SMALL, "--data", str(pictures), "--name", "run"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"loading {pictures}")
+    for line in ("images are gray", "test images by class", "bright", "dark"):
+        assert line in printed
+    folder = run_folder.ROOT / "run"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["images"] == {"bright": [12, 1, 2], "dark": [12, 1, 2]}
+    (row,) = json.loads((folder / "result.json").read_text())["readings"]
+    confusion = np.array(row["confusion"])
+    assert confusion.sum(1).tolist() == [2, 2]
+    errors = 1 - confusion.diagonal() / confusion.sum(1)
+    assert list(row["class_errors"].values()) == errors.tolist()
+    wrong = confusion.sum() - confusion.trace()
+    assert abs(row["test_error"] - wrong / confusion.sum()) < 1e-6
+
+    os.utime(pictures / "dark" / "1.png")
+    resume()
+    copy = shutil.copytree(pictures, pictures.with_name("copy"))
+    shutil.rmtree(pictures)
+    resume("--data", str(copy))
+    resume()  # the run knows where its data are now
+    Image.new("L", (8, 8)).save(copy / "dark" / "1.png")
+    (copy / "dark" / "3.png").unlink()
+    with pytest.raises(SystemExit):
+        resume()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 removed, such as dark/3.png; 1 changed, such as dark/1.png" in printed
