@@ -609,3 +609,15 @@ def test_variables_of_another_model():
     other = models[1].clone(kernel_size=5)
     with pytest.raises(ValueError, match="the model itself has kernel_size=3"):
         morph(case.variables(D4), models[0], other, x)
+
+
+def test_a_layer_is_carried_by_few_programs():
+    """Eager arithmetic would compile one for every operation and shape."""
+    source = eq.GroupConv(7, 3, group=D4)
+    x = jax.ShapeDtypeStruct((1, 5, 5, 8, 11), jnp.float32)
+    shapes = jax.eval_shape(source.init, jax.random.key(0), x)
+    variables = jax.tree.map(lambda v: np.ones(v.shape, v.dtype), shapes)
+    target = source.clone(group=D4.smallest)
+    with eq.count_compilations() as compiled:
+        eq.morph(variables, source=source, target=target, inputs=x)
+    assert compiled.count < 30
