@@ -251,15 +251,16 @@ def _draw_front(axes: Axes, records, front) -> None:
     if children:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.set_yscale(**_scale([*errors, *(100 * m["test_error"] for m in front)]))
+        scale = _scale([*errors, *(100 * m["test_error"] for m in front)])
+        axes.set_yscale(**scale)
+        if "linthresh" in scale:
+            linear = scale["linthresh"]
+            axes.set_ylim(-0.2 * linear, max(axes.get_ylim()[1], linear))
     axes.yaxis.set_minor_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.tick_params(which="minor", labelsize="x-small")
-    if axes.get_yscale() == "symlog":
-        linear = axes.yaxis.get_transform().linthresh
-        axes.set_ylim(-0.2 * linear, max(axes.get_ylim()[1], linear))
     axes.legend()
 
 
