@@ -127,6 +127,10 @@ class RelaxedOutputs(_Banks):
 
     Attributes:
       banks: number of filter banks.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> conv = eq.GroupConv(8, 3, group=D4, constraint=RelaxedOutputs())
     """
 
     per_output_element: ClassVar[bool] = True

@@ -77,8 +77,10 @@ def element_position(group: Group, u: int | jax.Array) -> Any:
         places[list(group.elements)] = np.arange(group.order)
         return jnp.asarray(places)[u]
     if np.ndim(u) or int(u) not in group:
+        named = zip(group.elements, group.element_names, strict=True)
         raise ValueError(
-            f"{u} is not an element of {group!r}; its elements are {group.elements}"
+            f"{u} is not an element of {group!r}; its elements are "
+            + ", ".join(f"{v} ({name})" for v, name in named)
         )
     return group.elements.index(int(u))
 

@@ -30,7 +30,8 @@ def augment(key: jax.Array, x: jax.Array, *, group: Group) -> jax.Array:
     for each, u in zip(moved, group.elements, strict=True):
         if each.shape != x.shape:
             raise ValueError(
-                f"element {u} of {group!r} changes shape {x.shape} to {each.shape}; "
+                f"{group.ambient.element_names[u]} of {group!r} changes shape "
+                f"{x.shape} to {each.shape}; "
                 "use a square grid"
             )
     chosen = jax.random.randint(key, (x.shape[0],), 0, group.order)
