@@ -25,6 +25,7 @@ from eqjax.models.architecture import Architecture
 
 LEVEL = 0.05  # how often a group is named although a larger one does as well
 MOVED = 0.01  # of the loss: a child that differs less from its sibling has not moved
+LONGER = "train children longer (--epochs of the command, steps= of eq.evolve)"
 WORTHWHILE = 1 / 3  # of the errors: what no relaxation may save where the first stays
 
 
@@ -167,7 +168,7 @@ def _unbeaten(
     """Return whether the first group stands: nothing beats it, but was it tried?"""
     smaller = [row for row in rows if row.group < named]
     if not smaller:
-        return Verdict(None, "no relaxation was tried; raise --generations")
+        return Verdict(None, "no relaxation was tried; allow more generations")
     copies = {row.parent: row for row in rows if row.group == named}
     still = [
         row
@@ -180,7 +181,7 @@ def _unbeaten(
         return Verdict(
             None,
             f"{len(still)} of the {len(smaller)} relaxed networks have not moved away "
-            f"from their parents with {named.name}; train longer, by --epochs",
+            f"from their parents with {named.name}; {LONGER}",
         )
     possible = max(
         difference(error, row.error, samples, level)[1] for row in best.values()
@@ -204,4 +205,4 @@ def _percent(share: float) -> str:
 
 
 def _more(samples: int) -> str:
-    return f"train longer, by --epochs, or validate on more than {samples} images"
+    return f"{LONGER}, or validate on more than {samples} images"

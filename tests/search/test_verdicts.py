@@ -51,7 +51,7 @@ def test_the_group_of_a_network_is_what_all_its_layers_share():
     [
         (
             [child("D4 D4", 0.35, 0.7), child("D4 C4", 0.35, 0.70007)],
-            "have not moved away from their parents with D4; train longer",
+            "have not moved away from their parents with D4; train children longer",
         ),
         (
             [child("D4 D4", 0.35, 0.7), child("D4 C4", 0.30, 0.6)],
