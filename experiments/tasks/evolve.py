@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 import eqjax as eq
+from eqjax.population.devices import fetch
 from eqjax.search import (
     POLICIES,
     SEARCHES,
@@ -216,7 +217,7 @@ def evolve(
 
         def first_numbers(steps: int, metrics: Metrics) -> None:
             if steps % SHOWN_STEPS <= loop.population.strategy.steps_per_call:
-                error = 100 * float(np.mean(jax.device_get(metrics.error)))
+                error = 100 * float(np.mean(fetch(metrics.error)))
                 console.print(
                     f"step {steps}/{loop.first_steps}: training error {error:.0f} %"
                 )
