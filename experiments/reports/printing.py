@@ -52,7 +52,7 @@ def progress(console: Console, unit: str) -> Progress:
 def summary(point: Checkpoint, record: dict[str, Any]) -> str:
     """Return one line on a generation."""
     if not point.state.scores:
-        return f"{counted(len(record['children']), 'child', 'children')}: all diverged"
+        return f"{counted(len(record['children']), 'child', 'children')} diverged"
     best = min(range(len(point.state.scores)), key=lambda i: point.state.scores[i])
     score = point.state.scores[best]
     text = (

@@ -167,7 +167,7 @@ def test_one_layer_and_a_network_that_is_not_exact(folder, capsys):
 def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
     evolve.main([*TINY, *ONE, "--optimizer", "sgd", "--learning-rate", "1e30"])
     printed = capsys.readouterr().out
-    assert "all 1 children diverged" in printed
+    assert "generation 0/2: 1 child diverged" in printed
     records = read_lines(next((folder / "runs").iterdir()) / "metrics.jsonl")
     assert [r["diverged"] for r in records] == [1, 1, 1]
     assert records[0]["children"][0]["validation_error"] is None

@@ -277,7 +277,7 @@ def test_one_trial_is_one_program_for_all_seeds():
         ),
         (
             baseline.main,
-            ["--relaxed-from", "D4", "--relaxed-after", "4"],
+            ["--relaxed-from", "D4", "--relaxed-after", "4", "--epochs", "4"],
             "--relaxed-after must be at least 0 and below --epochs",
         ),
         (
