@@ -2,8 +2,9 @@
 
 The rows of the last generation were trained alike and measured on the same validation
 images. The group of a network is the one that all of its layers share. Named is the
-largest group whose best network no other beats, if all larger ones are beaten: noise
-decides nothing, and a tie goes to the symmetry.
+largest group whose best network no other beats, if all larger ones are beaten in the
+last generation that trained both: noise decides nothing, and a tie goes to the
+symmetry.
 
 Two networks differ where Newcombe's interval for the difference of their errors (1998,
 method 10, from Wilson's intervals) leaves out zero. It takes errors for independent;
@@ -94,15 +95,11 @@ def verdict(
       candidates: the groups that layers could take, the one of the start among them.
       samples: how many validation images the errors are means over.
     """
-    rows = [row for record in records[-1:] for row in record["children"]]
+    generations = [_healthy(record, ambient) for record in records]
     trained = sum(len(record["children"]) for record in records)
-    rows = [_Row.read(row, ambient) for row in rows]
-    healthy = [row for row in rows if row.error is not None]
-    if not healthy:
+    if not (generations and generations[-1]):
         return Verdict(None, "every network of the last generation diverged")
-    best: dict[Group, _Row] = {}
-    for row in sorted(healthy, key=lambda row: row.error):
-        best.setdefault(row.group, row)
+    best = _best(generations[-1])
     winner = min(best.values(), key=lambda row: row.error)
     level = LEVEL / trained
 
@@ -118,23 +115,33 @@ def verdict(
             None, f"{names} do equally well within the noise; {_more(samples)}"
         )
     (named,) = largest
-    untried = [H.name for H in candidates if named < H and H not in best]
-    if untried:
+    # A larger group that was given up on the way is compared where it was trained last.
+    compared = {
+        H: best
+        for best in map(_best, generations)
+        for H in best
+        if named < H and named in best
+    }
+    unbeaten = [H.name for H in candidates if named < H and H not in compared] + [
+        H.name
+        for H, then in compared.items()
+        if difference(then[H].error, then[named].error, samples, level)[0] <= 0
+    ]
+    if unbeaten:
         return Verdict(
             None,
-            f"{named.name} does best, but no network with {', '.join(untried)} was in "
-            "the last generation; keep a larger population",
+            f"{named.name} does best, but {', '.join(unbeaten)} was not trained beside "
+            f"it, or not long enough to tell; keep a larger population, or {LONGER}",
         )
-    beaten = [H for H in best if named < H]
-    if beaten:
-        nearest = min((best[H] for H in beaten), key=lambda row: row.error)
+    if compared:
+        nearest = min((then[H] for H, then in compared.items()), key=lambda r: r.error)
         return Verdict(
             named,
             f"its best network errs on {_percent(best[named].error)} of {samples} "
             f"validation images, the best with more symmetry, {nearest.group.name}, on "
             f"{_percent(nearest.error)}",
         )
-    return _unbeaten(named, best, healthy, samples, level)
+    return _unbeaten(named, best, generations[-1], samples, level)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +163,20 @@ class _Row:
     def group(self) -> Group:
         first, *others = self.architecture.groups
         return first.meet(*others)
+
+
+def _healthy(record: Mapping[str, Any], ambient: Group) -> list[_Row]:
+    """Return the children of a generation that did not diverge."""
+    rows = [_Row.read(row, ambient) for row in record["children"]]
+    return [row for row in rows if row.error is not None]
+
+
+def _best(rows: Sequence[_Row]) -> dict[Group, _Row]:
+    """Return the row of the least error of every group."""
+    found: dict[Group, _Row] = {}
+    for row in sorted(rows, key=lambda row: row.error):
+        found.setdefault(row.group, row)
+    return found
 
 
 def _unbeaten(

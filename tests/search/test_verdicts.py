@@ -11,7 +11,7 @@ from eqjax.search import Evolution, Score, verdict
 
 D4 = eq.dihedral(4)
 NAMES = ("D4", "C4", "D2", "C2", "D1", "C1")
-CANDIDATES = [D4.subgroup(name) for name in NAMES]
+CANDIDATES = [D4.subgroup(name, index=0) for name in NAMES]
 
 
 def child(groups, error, loss=None, parent=0):
@@ -43,7 +43,19 @@ def test_a_group_is_named_when_all_larger_ones_are_beaten():
 def test_the_group_of_a_network_is_what_all_its_layers_share():
     found = named(child("D4 D4", 0.35), child("C4 D2:i", 0.0))
     assert found.group is None  # C2; nothing between it and D4 was tried
-    assert "no network with C4, D2:i was in the last generation" in found.reason
+    assert "C4, D2:i was not trained beside it" in found.reason
+
+
+def test_a_group_that_was_given_up_is_compared_where_it_was_trained_last():
+    earlier = {"children": [child("D4 D4", 0.3), child("D4 C4", 0.05)]}
+    last = {"children": [child("D4 C4", 0.02), child("D4 C2", 0.02)]}
+    found = verdict([earlier, last], D4, CANDIDATES, 500)
+    assert found.group == D4.subgroup("C4")
+    assert "D4, on 30.0 %" in found.reason
+    alike = {"children": [child("D4 D4", 0.06), child("D4 C4", 0.05)]}
+    undecided = verdict([alike, last], D4, CANDIDATES, 500)
+    assert undecided.group is None
+    assert "D4 was not trained beside it, or not long enough" in undecided.reason
 
 
 @pytest.mark.parametrize(
