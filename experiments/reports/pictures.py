@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 import eqjax as eq
 from experiments.reports.statistics import Line
@@ -250,14 +250,16 @@ def _draw_front(axes: Axes, records, front) -> None:
     axes.set(xlabel="parameters", ylabel="error (%)")
     if children:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        decades = parameters.max() > 10 * parameters.min()
+        wide, narrow = LogLocator(subs=(1, 2, 5)), MaxNLocator(4)
+        axes.xaxis.set_major_locator(wide if decades else narrow)
+        axes.xaxis.set_minor_locator(NullLocator())
         scale = _scale([*errors, *(100 * m["test_error"] for m in front)])
         axes.set_yscale(**scale)
         if "linthresh" in scale:
             linear = scale["linthresh"]
             axes.set_ylim(-0.2 * linear, max(axes.get_ylim()[1], linear))
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     axes.tick_params(which="minor", labelsize="x-small")
