@@ -15,7 +15,7 @@ from experiments.data.cache import (
     list_contents,
 )
 from experiments.data.decoding import Kind, decode_all
-from experiments.data.splits import random_parts
+from experiments.data.splits import counted, random_parts
 
 HOLDS = {"isic2019": "the folder of images and both tables of ISIC 2019"}
 IMAGES = "ISIC_2019_Training_Input"
@@ -126,8 +126,8 @@ class Isic2019:
         unknown = [name for name in names if name not in lesion]
         if unknown:
             raise ValueError(
-                f"{self.folder / METADATA} lacks {len(unknown)} images of {TRUTH}, "
-                f"such as {unknown[0]}"
+                f"{self.folder / METADATA} lacks {counted(len(unknown), 'image', 'images')} of "
+                f"{TRUTH}, such as {unknown[0]}"
             )
         owners = [("lesion", lesion[name]) if lesion[name] else name for name in names]
         number = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}

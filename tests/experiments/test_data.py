@@ -480,7 +480,7 @@ FIRST = f"{isic2019.IMAGES}/{NAMES[0]}.jpg"
         (TRUTH, lambda c: b"", f"{TRUTH} should have the columns .* found nothing"),
         (TRUTH, lambda c: b"\xff" + c, f"{TRUTH} is not a table"),
         (METADATA, cut(20), f"{METADATA}: the row of {NAMES[29]} is cut"),
-        (METADATA, cut(0), f"{METADATA} lacks 1 images .*{NAMES[29]}"),
+        (METADATA, cut(0), f"{METADATA} lacks 1 image .*{NAMES[29]}"),
         (METADATA, replaced(b"lesion_", b""), "image, lesion_id, found image, age"),
     ],
 )
