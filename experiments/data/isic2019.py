@@ -125,9 +125,10 @@ class Isic2019:
         lesion = {row["image"]: row["lesion_id"].strip() for row in table}
         unknown = [name for name in names if name not in lesion]
         if unknown:
+            images = counted(len(unknown), "image", "images")
             raise ValueError(
-                f"{self.folder / METADATA} lacks {counted(len(unknown), 'image', 'images')} of "
-                f"{TRUTH}, such as {unknown[0]}"
+                f"{self.folder / METADATA} lacks {images} of {TRUTH}, such as "
+                f"{unknown[0]}"
             )
         owners = [("lesion", lesion[name]) if lesion[name] else name for name in names]
         number = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
