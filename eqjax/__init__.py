@@ -13,6 +13,6 @@ from eqjax.layers import *
 from eqjax.training import *
 from eqjax.models import *
 from eqjax.morphism import *
+from eqjax.analysis import *
 from eqjax.population import *
 from eqjax.search import *
-from eqjax.analysis import *

@@ -22,9 +22,9 @@ ORDER = [
     "training",
     "models",
     "morphism",
+    "analysis",
     "population",
     "search",
-    "analysis",
 ]
 EXPERIMENTS = ["data", "reports", "runs", "engine", "tasks", ""]  # "": the commands
 NUMPY_ONLY = ("eqjax.groups", "eqjax.fields.fiber", "eqjax.kernels.orbits")

@@ -3,10 +3,21 @@
 from eqjax.analysis.compilations import Compilations as Compilations, count_compilations
 from eqjax.analysis.distances import distances
 from eqjax.analysis.equivariance import equivariance_error
+from eqjax.analysis.evidence import (
+    GroupEvidence as GroupEvidence,
+    SymmetryTest as SymmetryTest,
+)
 from eqjax.analysis.report import (
     SymmetryReport as SymmetryReport,
     SymmetryRow as SymmetryRow,
 )
 from eqjax.analysis.symmetry import symmetry
+from eqjax.analysis.symmetry_test import symmetry_test
 
-__all__ = ["count_compilations", "distances", "equivariance_error", "symmetry"]
+__all__ = [
+    "count_compilations",
+    "distances",
+    "equivariance_error",
+    "symmetry",
+    "symmetry_test",
+]

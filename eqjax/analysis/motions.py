@@ -52,10 +52,11 @@ class Motions:
     def _stacked(self, x: Any) -> jax.Array:
         kept = self.keeping_shapes([x])
         return jnp.stack(
-            [self._moved(x, u) if u in kept else x for u in self.ambient.elements]
+            [self.moved(x, u) if u in kept else x for u in self.ambient.elements]
         )
 
-    def _moved(self, x: Any, u: int) -> jax.Array:
+    def moved(self, x: Any, u: int) -> jax.Array:
+        """Return an array moved by an element that keeps its shape."""
         d, fiber = self.ambient.dimension, None
         if np.ndim(x) > 2:
             fiber = self.fibers.get(x.shape[-2])

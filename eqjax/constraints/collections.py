@@ -6,3 +6,4 @@ MIXTURE = "mixture"  # logits of mixed layers
 INITIAL_NORMS = "initial_norms"  # norms that the kernels of mixed layers are held at
 ORBITS = "orbits"  # orbit tables of layers whose group is data
 PENALTIES = "penalties"  # what training adds to the loss
+PROBES = "probes"  # what is added to full arrays, to differentiate by it

@@ -57,6 +57,11 @@ class OrbitTable:
         """Shape of the full array that the table ties."""
         return self.index.shape
 
+    @functools.cached_property
+    def sources(self) -> np.ndarray:
+        """(order, entries) flat positions: where u . K reads each of its entries."""
+        return np.stack([np.argsort(moved) for moved in _moved(self.actions)])
+
     def transformed(self, each: Any) -> Any:
         """Transform one array by each element u of the group: K_u(u^-1 entry).
 
@@ -66,7 +71,7 @@ class OrbitTable:
         Returns:
           An array of the same shape.
         """
-        sources = np.stack([np.argsort(moved) for moved in _moved(self.actions)])
+        sources = self.sources
         flat = each.reshape(*sources.shape, *each.shape[1 + len(self.shape) :])
         return flat[np.arange(len(sources))[:, None], sources].reshape(each.shape)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Part, Tied
-from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES
+from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Initializer, Tie
@@ -27,7 +27,9 @@ class TiedModule(nn.Module, kw_only=True):
 
     Where the variables hold a collection `orbits`, its tables take the place of those
     of `group`: the group is then data, and one compiled program serves all groups (see
-    `eqjax.population.encoding`).
+    `eqjax.population.encoding`). Where they hold a collection `probes`, its arrays are
+    added to the full arrays of the same names, so that a loss can be differentiated by
+    these, whatever they are made of (see `eqjax.analysis.gradients`).
 
     Attributes:
       constraint: how the full arrays arise from the parameters.
@@ -128,7 +130,8 @@ class TiedModule(nn.Module, kw_only=True):
                 reduce_fn=lambda before, now: now,
                 init_fn=lambda: jnp.zeros(()),
             )
-        return self.constraint.combine(parts, extras, self.tables)
+        full = self.constraint.combine(parts, extras, self.tables)
+        return {name: self._probed(name, array) for name, array in full.items()}
 
     def read(
         self, variables: Mapping[tuple[str, str], jax.Array]
@@ -178,6 +181,12 @@ class TiedModule(nn.Module, kw_only=True):
         shape = (tie.table.num_orbits, *rest)
         value = self.param(name + suffix, draw, shape, dtype)
         return Part(jnp.asarray(value), tie)
+
+    def _probed(self, name: str, full: jax.Array) -> jax.Array:
+        """Add what the collection `probes` holds for a full array, if anything."""
+        if not self.has_variable(PROBES, name):
+            return full
+        return full + jnp.asarray(self.get_variable(PROBES, name), full.dtype)
 
     def _extra(self, name: str, extra: Extra) -> jax.Array:
         if extra.collection == PARAMS:

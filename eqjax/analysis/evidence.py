@@ -1,0 +1,130 @@
+"""What a symmetry test found, as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from eqjax.groups.group import Group
+from eqjax.groups.text import Echoed, table
+from eqjax.morphism.matching import Path, show
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupEvidence:
+    """What the data say against one group, seen from one layer or from all.
+
+    Attributes:
+      group: which one.
+      statistic: squared norm of the part of the mean gradient that the group forbids;
+        for the network, the sum over layers.
+      evidence: the statistic over its mean under the null hypothesis that the data are
+        invariant under the group; about 1 if they are. For the network the mean over
+        layers.
+      p: of the exact randomization test of this group.
+      adjusted: the largest p of this group and all that contain it.
+      rejected: adjusted is at most the level.
+      gain: by how many nats a relaxation of the layer to this group is predicted to
+        lower the loss, to second order; for the network the sum over layers. NaN where
+        there is one block alone.
+      added_parameters: how many parameters that adds.
+    """
+
+    group: Group
+    statistic: float
+    evidence: float
+    p: float
+    adjusted: float
+    rejected: bool
+    gain: float
+    added_parameters: int
+
+    @property
+    def gain_per_parameter(self) -> float:
+        """The predicted gain over the parameters that it costs; 0 if it adds none."""
+        if not self.added_parameters:
+            return 0.0
+        return self.gain / self.added_parameters
+
+
+class LayerEvidence(dict[Path, Mapping[str, GroupEvidence]]):
+    """Rows by path of the layer, such as ("conv1",) or "conv1", and name of a group."""
+
+    def __missing__(self, key: object) -> Mapping[str, GroupEvidence]:
+        """Read a path that is written as people write it."""
+        path = tuple(key.split("/")) if isinstance(key, str) else key
+        if path in self.keys() and path != key:
+            return self[path]  # type: ignore[index]
+        known = ", ".join(map(show, self))
+        raise KeyError(f"no layer {key!r} was tested; layers are {known}")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class SymmetryTest(Echoed):
+    """What `eq.symmetry_test` found; prints as a table.
+
+    Attributes:
+      group: the largest group that could be tested: what all layers are tied to, and
+        what keeps the grid of the images and the loss.
+      network: a row for every subgroup by its name, with all layers together.
+      layers: the same for every layer alone, by path.
+      level: of the tests; the family of all subgroups of the network is rejected
+        wrongly at most so often, and so is that of each layer.
+      blocks: how many blocks of samples were moved.
+      block_size: samples in a block.
+      notes: what to know about the result, a sentence each.
+    """
+
+    group: Group
+    network: Mapping[str, GroupEvidence]
+    layers: LayerEvidence
+    level: float
+    blocks: int
+    block_size: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def maximal(self) -> tuple[Group, ...]:
+        """The maximal groups that are not rejected for the network, largest first.
+
+        A single one is what the test names; several mean that each is tenable and not
+        both together.
+        """
+        return maximal(self.network, self.group.smallest)
+
+    def maximal_of(self, path: Path | str) -> tuple[Group, ...]:
+        """The maximal groups that are not rejected for a layer."""
+        return maximal(self.layers[path], self.group.smallest)  # type: ignore[index]
+
+    def __str__(self) -> str:
+        """Return a row per group, a column per layer, and what follows."""
+        paths = list(self.layers)
+        head = ["group", "network", "p", *(f"{show(path)}" for path in paths)]
+        rows = [head]
+        for name, row in self.network.items():
+            cells = [_cell(self.layers[path][name]) for path in paths]
+            mark = " x" if row.rejected else ""
+            rows.append([name, f"{row.evidence:.2f}", f"{row.p:.4f}{mark}", *cells])
+        found = " or ".join(H.name for H in self.maximal)
+        lines = [
+            table(rows),
+            f"evidence against each group, about 1 if the data have it (p by layer); x: "
+            f"rejected at the level {self.level:g}",
+            f"not rejected: {found} ({self.blocks} blocks of {self.block_size})",
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+
+def maximal(rows: Mapping[str, GroupEvidence], smallest: Group) -> tuple[Group, ...]:
+    """Return the maximal groups that are not rejected, the trivial one if all are."""
+    kept = [row.group for row in rows.values() if not row.rejected]
+    found = tuple(H for H in kept if not any(H < K for K in kept))
+    return found or (smallest,)
+
+
+def _cell(row: GroupEvidence) -> str:
+    if math.isnan(row.evidence):
+        return "-"
+    return f"{row.evidence:.2f} ({row.p:.3f})"

@@ -1,0 +1,313 @@
+"""Which symmetry the data have, seen from every layer of one trained network.
+
+Let K be the full kernel of a layer and g_b the gradient of the loss of a block of
+samples by K. In a network whose layers commute with a group, the gradient at moved
+samples is the moved gradient. So data that are invariant under S have a mean gradient
+that S leaves as it is, and the part that S forbids, (1 - P_S) of the mean gradient, is
+what relaxing the layer below S would gain at first order: a score test, whose null
+distribution `randomization` has exactly.
+
+What it cannot see: that the features of a layer have a symmetry which the data as a
+whole have not. Sharing weights may then help although the group is rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import numpy as np
+
+from eqjax.analysis.evidence import GroupEvidence, LayerEvidence, SymmetryTest
+from eqjax.analysis.gains import Gain, layer_gains
+from eqjax.analysis.gradients import (
+    ProbedLayer,
+    block_gradients,
+    commuting_elements,
+    in_memory,
+    moved_by,
+    probed_layers,
+)
+from eqjax.analysis.motions import Motions
+from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
+from eqjax.groups.axes import preserving_subgroup
+from eqjax.groups.group import Group, difference
+from eqjax.morphism.matching import Path, show, tied_model
+from eqjax.training.checks import check_labels, check_samples
+from eqjax.training.losses import LossFn, count_classes, cross_entropy
+
+BLOCKS = 200  # of samples, where there are enough of them
+TOLERANCE = 0.02  # of a gradient moved by an element that the network commutes with
+TRIED = 4  # samples that this is tried with
+
+
+def symmetry_test(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    key: chex.PRNGKey,
+    loss_fn: LossFn = cross_entropy,
+    groups: Sequence[Group] | None = None,
+    level: float = 0.05,
+    draws: int = 999,
+    block_size: int | None = None,
+    whiten: bool = False,
+    memory: int = 2**30,
+    move_targets: Callable[[Any, int], Any] = lambda y, u: y,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> SymmetryTest:
+    """Test which groups the data are invariant under, from one trained network.
+
+    For every subgroup of what the network is tied to: does the distribution of samples
+    stay the same when its elements move them? The p values are exact at any number of
+    samples, for images that the network was trained on, too, provided that neither its
+    initial weights nor the order of its training depend on how they are oriented. No
+    other network is trained; the cost is one backward pass over the samples.
+
+    Args:
+      variables: of the model, trained for a few hundred steps at the least: what an
+        untrained network cannot see yet, its test cannot either.
+      model: any linen model with eqjax layers, called as model(x); it should be tied to
+        a group that contains the true one.
+      x: (samples, *space, channels), images; or fields.
+      y: (samples,), labels; or what the loss takes.
+      key: of the order of samples and of the draws.
+      loss_fn: (outputs, y) -> a loss per sample, or `Metrics`.
+      groups: those to test; all subgroups that can be tested if None. Their joins are
+        tested with them.
+      level: probability that a true group is rejected, with all its subgroups.
+      draws: how often the samples are moved at random; p is at least 1 / (1 + draws).
+      block_size: samples that are moved together; if None, as many as make 200 blocks.
+      whiten: divide the gradient's entries by their root mean square over blocks and
+        orbits.
+      memory: bytes for gradients at a time. Where those of all layers need more, the
+        samples are gone through several times.
+      move_targets: (y, u) -> the targets of moved samples; by default, as for labels,
+        the same.
+      call_kwargs: keyword arguments of the model's call, such as {"train": False}.
+
+    Returns:
+      The evidence by layer and group, p values, and the groups that are not rejected.
+
+    Raises:
+      ValueError: the model has no layer of eqjax; a gradient is not finite; samples or
+        settings do not fit.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=(), kernel_size=3, classes=2)
+    >>> x = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype(np.float32)
+    >>> y = np.arange(40) % 2
+    >>> variables = jax.jit(model.init)(jax.random.key(0), x)
+    >>> report = symmetry_test(
+    ...     variables, model=model, x=x, y=y, key=jax.random.key(1), draws=19)
+    >>> report.network["C4"].rejected, len(report.network), report.blocks
+    (False, 9, 40)
+    """
+    _check_settings(level, draws, block_size)
+    check_samples(x, y)
+    inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
+    found = tied_model(model, inputs, call_kwargs)
+    layers = probed_layers(found, variables)
+    rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+    _check_classes(variables, model, x, y, loss_fn, call_kwargs)
+
+    settings: dict[str, Any] = {
+        "model": model,
+        "loss_fn": loss_fn,
+        "call_kwargs": call_kwargs,
+    }
+    motions = Motions(layers[0].layer.group.ambient, [each.layer for each in layers])
+    whole, notes = _testable(
+        variables, layers, motions, (x, y), move_targets, settings
+    )
+    lattice = _lattice(whole, groups)
+    size = block_size or max(1, len(x) // BLOCKS)
+    order = rng.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
+    if len(order) == 0:
+        raise ValueError(f"block_size must be at most {len(x)}, got {size}")
+    blocks = [(np.asarray(x[np.sort(part)]), _take(y, np.sort(part))) for part in order]
+
+    grams: list[np.ndarray] = []
+    gains: list[dict[Group, Gain]] = []
+    for part in in_memory(layers, len(blocks), memory):
+        gradients = block_gradients(variables, part, blocks, **settings)
+        for each, own in zip(part, gradients, strict=True):
+            gains.append(layer_gains(each, own, size, lattice))
+            grams.append(_gram(each, own, whole, whiten))
+            if not own.any():
+                notes.append(
+                    f"{show(each.path)} has no gradient and says nothing; lifted "
+                    "modules pass the collection 'probes' on"
+                )
+        del gradients
+    if len(blocks) == 1:
+        notes.append("one block of samples cannot tell; give more, or smaller blocks")
+    together, alone = closed_test(grams, whole, lattice, draws, rng, memory // 4)
+    return SymmetryTest(
+        group=whole,
+        network=_rows(together, level, _summed(gains, lattice)),
+        layers=LayerEvidence(
+            (each.path, _rows(results, level, own))
+            for each, results, own in zip(layers, alone, gains, strict=True)
+        ),
+        level=level,
+        blocks=len(blocks),
+        block_size=size,
+        notes=tuple(notes),
+    )
+
+
+def _check_settings(level: float, draws: int, block_size: int | None) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
+    least = int(np.ceil(1 / level)) - 1
+    if draws < least:
+        raise ValueError(
+            f"draws must be at least {least} for p values down to the level {level:g}, "
+            f"got {draws}"
+        )
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+
+
+def _check_classes(variables, model, x, y, loss_fn, call_kwargs) -> None:
+    outputs = jax.eval_shape(
+        lambda v, x: model.apply(v, x, **(call_kwargs or {})), variables, x[:1]
+    )
+    if (classes := count_classes(loss_fn, outputs)) is not None:
+        check_labels(y, len(x), classes)
+
+
+def _take(y: Any, part: np.ndarray) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[part], y)
+
+
+def _testable(
+    variables: Mapping[str, Any],
+    layers: Sequence[ProbedLayer],
+    motions: Motions,
+    samples: tuple[Any, Any],
+    move_targets: Callable[[Any, int], Any],
+    settings: Mapping[str, Any],
+) -> tuple[Group, list[str]]:
+    """Return the largest group that the network is tied to and the test can use."""
+    x, y = np.asarray(samples[0][:TRIED]), _take(samples[1], np.arange(TRIED) % len(samples[0]))
+    tied = layers[0].own_group.meet(*(each.own_group for each in layers[1:]))
+    fitting = motions.ambient.generated_by(motions.keeping_shapes([x]))
+    whole = tied.meet(
+        fitting,
+        *(preserving_subgroup(tied, each.shape[: tied.dimension]) for each in layers),
+    )
+    notes = []
+    if whole != tied:
+        notes.append(
+            f"{tied.name} does not map images of {np.shape(x)[1:-1]} or the taps to "
+            f"themselves; tested are the subgroups of {whole.name}"
+        )
+    x = x[np.arange(TRIED) % len(x)]
+    commuting = commuting_elements(
+        variables,
+        layers,
+        whole,
+        (x, y),
+        lambda x, u: np.asarray(motions.moved(x, u)),
+        move_targets,
+        TOLERANCE,
+        **settings,
+    )
+    kept = [H for H in whole.ambient.subgroups if set(H.elements) <= set(commuting)]
+    kept = [H for H in kept if H <= whole]
+    largest = max(kept, key=lambda H: H.order)
+    if largest != whole:
+        notes.append(
+            f"the loss does not keep {whole.name}, so that only the subgroups of "
+            f"{largest.name} can be tested; eq.symmetry finds the layer that breaks it"
+        )
+    if largest.order == 1:
+        notes.append("the network is tied to no group, so that there is none to test")
+    return largest, notes
+
+
+def _lattice(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
+    """Return the groups to test, with their joins."""
+    if groups is None:
+        return tuple(H for H in whole.ambient.subgroups if H <= whole and H.order > 1)
+    for group in groups:
+        if group.ambient != whole.ambient or not group <= whole:
+            raise ValueError(
+                f"groups must be subgroups of {whole!r}, which the network is tied to, "
+                f"got {group!r}{difference(group.ambient, whole.ambient)}"
+            )
+    return lattice_of(groups) if groups else ()
+
+
+def _gram(
+    each: ProbedLayer, gradients: np.ndarray, whole: Group, whiten: bool
+) -> np.ndarray:
+    """Return (order, blocks, blocks): <g_b, u . g_c>, less what the group leaves.
+
+    The part that all elements leave as it is stays the same however blocks are moved;
+    without it, differences are not those of large numbers.
+    """
+    blocks = len(gradients)
+    table = each.table(whole)
+    mean = sum(moved_by(gradients, table, i) for i in range(whole.order)) / whole.order
+    left = gradients - mean
+    if whiten:
+        left = left * _whitening(left, table)
+    flat = left.reshape(blocks, -1)
+    return np.stack(
+        [
+            flat @ moved_by(left, table, i).reshape(blocks, -1).T
+            for i in range(whole.order)
+        ]
+    )
+
+
+def _whitening(gradients: np.ndarray, table: Any) -> np.ndarray:
+    """Return (entries, channels): one over the root mean square of an orbit's entries.
+
+    It is the same however blocks are moved, so that the test stays exact.
+    """
+    squares = np.mean(gradients**2, 0)
+    sums = np.zeros((table.num_orbits, squares.shape[-1]), np.float32)
+    np.add.at(sums, table.index.reshape(-1), squares)
+    means = (sums / table.size[:, None])[table.index.reshape(-1)]
+    return 1 / np.sqrt(means + means.mean() + np.finfo(np.float32).tiny)
+
+
+def _summed(
+    gains: Sequence[Mapping[Group, Gain]], lattice: Sequence[Group]
+) -> dict[Group, Gain]:
+    """Return the gain of relaxing all layers to a group."""
+    return {
+        H: Gain(
+            sum(own[H].nats for own in gains), sum(own[H].parameters for own in gains)
+        )
+        for H in lattice
+    }
+
+
+def _rows(
+    results: Mapping[Group, Outcome], level: float, gains: Mapping[Group, Gain]
+) -> dict[str, GroupEvidence]:
+    return {
+        group.name: GroupEvidence(
+            group=group,
+            statistic=outcome.statistic,
+            evidence=outcome.evidence,
+            p=outcome.p,
+            adjusted=outcome.adjusted,
+            rejected=outcome.adjusted <= level,
+            gain=gains[group].nats,
+            added_parameters=gains[group].parameters,
+        )
+        for group, outcome in results.items()
+    }
