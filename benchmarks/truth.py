@@ -37,17 +37,17 @@ from eqjax.ops.convolution import FORMS
 from eqjax.training.batches import batches
 from eqjax.training.state import count_parameters
 from experiments.data import digits
+from experiments.data.schedules import METRICS
 from experiments.data.splits import Dataset
 from experiments.engine.optimizers import optimizer
 
 SIZE, BATCH, RATE, PASSES, SEEDS, LAYERS = 14, 32, 0.005, 4, 3, 5
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "features": (2, 4, 4, 8),
     "kernel_size": 5,
     "pool_after": (1, 2),
     "head_features": 32,
 }
-METRICS = ("validation_error", "validation_loss", "test_error", "test_loss")
 STEPS_PER_CALL = 50
 EVALUATED = 500  # images at once
 INPUTS = jax.ShapeDtypeStruct((BATCH, SIZE, SIZE, 1), np.float32)
@@ -78,7 +78,7 @@ def six_groups() -> tuple[eq.Group, ...]:
 
 def network(architecture: eq.Architecture) -> eq.EquivariantCNN:
     """Return the network of a schedule."""
-    return eq.exact(architecture, **NETWORK)  # type: ignore[arg-type]
+    return eq.exact(architecture, **NETWORK)
 
 
 @dataclasses.dataclass(frozen=True)
