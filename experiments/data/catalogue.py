@@ -98,7 +98,8 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
         `DATASETS` for what lies in a folder of this name under data/, or where the
         variable EQJAX_DATA says; else a path.
       group: a random element is applied to every image of all splits, if given.
-      size: pixels per side, where images are scaled; 64 if None.
+      size: pixels per side, where images are scaled; 64 if None, of the embedded digits
+        28, or 14.
 
     Raises:
       ValueError: no such data set, or a file is damaged.
@@ -106,12 +107,12 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
     """
     augmented = group is not None and group.order > 1
     if name in digits.VARIANTS:
-        if augmented or size is not None:
+        if augmented:
             raise ValueError(
-                "--data-group and --image-size do nothing with the embedded digits, "
+                "--data-group does nothing with the embedded digits, "
                 f"{', '.join(digits.VARIANTS)}; --data mnist takes a group"
             )
-        return digits.load(name)
+        return digits.load(name, size=digits.SIZES[0] if size is None else size)
     root = Path(os.environ.get(ROOT_VARIABLE, "data"))
     source = find(name, root, size)
     if group is not None and augmented:

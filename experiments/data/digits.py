@@ -14,10 +14,11 @@ from experiments.data.splits import Dataset, Split
 VARIANTS = ("upright", "flipped", "quarter", "rotated")
 FILE = Path(__file__).with_name("digits.npz")
 SHA256 = "0017c68b73fb9cc29e1b68706b629c4df91c2268a8a5776ebc46a692686052c9"
+SIZES = (28, 14)  # pixels per side
 TRAIN, VALIDATION, TEST = 8_000, 2_000, 2_000
 
 
-def load(variant: str, *, seed: int = 0) -> Dataset:
+def load(variant: str, *, seed: int = 0, size: int = SIZES[0]) -> Dataset:
     """Return one of the variants.
 
     Args:
@@ -25,6 +26,7 @@ def load(variant: str, *, seed: int = 0) -> Dataset:
         axis 0, the group D1:i), "quarter" rotated by random right angles (exactly, C4),
         "rotated" by any angle about the centre (bilinear, zeros outside).
       seed: of the flips and rotations.
+      size: pixels per side; 14 for the means of 2 x 2 pixels each, after the rotation.
 
     Returns:
       8,000 training, 2,000 validation and 2,000 test digits, normalized by mean and
@@ -32,7 +34,7 @@ def load(variant: str, *, seed: int = 0) -> Dataset:
       others from its training set.
 
     Raises:
-      ValueError: no such variant, or the data file is damaged.
+      ValueError: no such variant or size, or the data file is damaged.
       FileNotFoundError: the data file is missing.
     """
     if variant not in VARIANTS:
@@ -41,10 +43,20 @@ def load(variant: str, *, seed: int = 0) -> Dataset:
             f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}; nearest: "
             f"{near!r}"
         )
+    if size not in SIZES:
+        closest = min(SIZES, key=lambda each: abs(each - size))
+        raise ValueError(
+            f"the embedded digits have {' or '.join(map(str, SIZES))} pixels per side, "
+            f"got a size of {size}; nearest: {closest}"
+        )
     images, labels = _read()
     moved = _move(images.astype(np.float32) / 255, variant, np.random.default_rng(seed))
+    if (block := SIZES[0] // size) > 1:
+        moved = moved.reshape(len(moved), size, block, size, block).mean((2, 4))
     mean, deviation = moved[:TRAIN].mean(), moved[:TRAIN].std()
     normalized = ((moved - mean) / deviation)[..., None]
+
+    reduced = f", {size} x {size}" if block > 1 else ""
 
     def split(begin: int, end: int) -> Split:
         part = slice(begin, end)
@@ -54,7 +66,7 @@ def load(variant: str, *, seed: int = 0) -> Dataset:
         split(0, TRAIN),
         split(TRAIN, TRAIN + VALIDATION),
         split(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST),
-        source=f"embedded digits, {variant}, seed {seed}",
+        source=f"embedded digits, {variant}, seed {seed}{reduced}",
     )
 
 

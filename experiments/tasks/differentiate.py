@@ -12,8 +12,9 @@ from eqjax.constraints.collections import PARAMS
 from eqjax.training import count_parameters
 from experiments.data.splits import Dataset
 from experiments.engine.experiment import Experiment, retraining
+from experiments.engine.optimizers import optimizer
 from experiments.engine.trial import TrainingState, Trial, reading, weights_of
-from experiments.tasks.task import TRAINING, SingleTask, optimizer
+from experiments.tasks.task import TRAINING, SingleTask
 
 
 @dataclasses.dataclass(frozen=True)

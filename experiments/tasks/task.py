@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,17 +21,13 @@ from experiments.data import catalogue, digits
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
 from experiments.engine.experiment import Experiment
+from experiments.engine.optimizers import optimizer
 
 TIED = eq.Tied()
 DATA_HELP = (
     f"Embedded digits: {', '.join(digits.VARIANTS)}; full data sets: "
     f"{', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
 )
-OPTIMIZERS = {
-    "adam": optax.adam,
-    "sgd": optax.sgd,
-    "momentum": lambda rate: optax.sgd(rate, momentum=0.9),
-}
 
 
 class Length(NamedTuple):
@@ -61,7 +56,8 @@ class Task(abc.ABC):
     """Subgroup of the ambient group of which a random element is applied to every image
     of a full data set."""
     image_size: int | None = None
-    """Pixels per side that colour images are scaled to; 64 if not given."""
+    """Pixels per side that colour images are scaled to, 64 if not given; or 14, to
+    which the embedded digits are reduced."""
     network: Literal["exact", "paper"] = "exact"
     """Network with exact symmetry, or as the paper's authors have it."""
     features: tuple[int, ...] = (2, 4, 4, 8)
@@ -266,30 +262,3 @@ class SingleTask(MethodTask):
         """Train, or continue to, in a folder; return the rows of the report."""
         dataset = self.load()
         return experiment.run(self.prepare(dataset), dataset, folder, console)
-
-
-@functools.cache  # the same object for the same settings, so that nothing recompiles
-def optimizer(
-    kind: str, rate: float, lengths: tuple[int, ...] = ()
-) -> optax.GradientTransformation:
-    """Return an optimizer whose rate is constant, or annealed over each length."""
-    return OPTIMIZERS[kind](annealed(rate, lengths) if lengths else rate)
-
-
-def annealed(peak: float, lengths: Sequence[int]) -> optax.Schedule:
-    """Return a cosine decay to zero, after a short warm-up, over each of some lengths.
-
-    Scores are taken at the end of each, where the weights have settled and the running
-    statistics of the norms have caught up with them.
-    """
-    cycles = [
-        {
-            "init_value": 0.1 * peak,
-            "peak_value": peak,
-            "warmup_steps": steps // 10,
-            "decay_steps": steps,
-            "end_value": 0.0,
-        }
-        for steps in lengths
-    ]
-    return optax.sgdr_schedule(cycles)

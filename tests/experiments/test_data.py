@@ -970,7 +970,7 @@ def test_images_turn_as_fields_do():
     [
         (("rotmist",), "no --data 'rotmist', nearest: 'rotmnist'; known are upright,"),
         (("upright", C4), "--data-group .* nothing with the embedded digits"),
-        (("upright", None, 32), "--image-size do nothing with the embedded digits"),
+        (("upright", None, 32), "have 28 or 14 pixels per side, got a size of 32"),
         (("mnist", None, 32), "--image-size does nothing with --data mnist"),
         (("galaxy10", None, 257), "--image-size must be 1 to 256, got 257"),
         (("isic2019", None, 0), "--image-size must be at least 1, got 0"),

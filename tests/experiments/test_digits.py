@@ -32,6 +32,22 @@ def test_no_digit_is_in_two_splits(tasks):
     assert len(np.unique(np.concatenate(images), axis=0)) == 12_000
 
 
+def test_reduced_digits_are_means_of_2_x_2_pixels(tasks):
+    for task, whole in tasks.items():
+        small = digits.load(task, size=14)
+        assert small.image_shape == (14, 14, 1)
+        assert small.train.images.std() == pytest.approx(1, abs=1e-5)
+        means = whole.test.images.reshape(-1, 14, 2, 14, 2).mean((2, 4))
+        found = small.test.images[..., 0]
+        slope, offset = np.polyfit(means[:50].ravel(), found[:50].ravel(), 1)
+        np.testing.assert_allclose(found, slope * means + offset, atol=1e-4)
+        assert np.array_equal(small.test.labels, whole.test.labels)
+    with pytest.raises(
+        ValueError, match="28 or 14 pixels per side, .* 16; nearest: 14"
+    ):
+        digits.load("upright", size=16)
+
+
 def test_half_of_the_flipped_digits_are_upside_down(tasks):
     upright, flipped = tasks["upright"].test.images, tasks["flipped"].test.images
     same, turned = (
