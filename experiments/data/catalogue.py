@@ -70,7 +70,7 @@ class Augmented:
         contents = self.source.read()
         if contents.shape[0] != contents.shape[1]:
             raise ValueError(f"only square images can be rotated, got {contents.shape}")
-        rng = np.random.default_rng([self.seed, 3])
+        rng = np.random.default_rng([self.seed, digits.MOVES])
         chosen = rng.choice(self.group.elements, len(contents.labels))
         moved = _transformed(contents.images, chosen, self.group)
         return dataclasses.replace(contents, images=moved)
