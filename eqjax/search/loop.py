@@ -196,13 +196,14 @@ class SearchLoop(WithSettings):
             count = len(self.validation.labels)
             selecting, scoring = halves(count, self.seed, generation)
             errors = mean_over(measured, scoring).error.tolist()
-            for row, error in zip(rows, errors, strict=True):
-                lost = {} if np.isfinite(error) else {"validation_error": error}
-                row |= {"rescored_error": error, **lost}
+            for other, error in zip(rows, errors, strict=True):
+                other["rescored_error"] = error
+                if not np.isfinite(error):
+                    other["validation_error"] = float("nan")
             measured = jax.tree.map(lambda values: values[:, selecting], measured)
         if self.search.parsimony:
-            for row, losses in zip(rows, measured.loss, strict=True):
-                row["losses"] = np.asarray(losses)
+            for other, losses in zip(rows, measured.loss, strict=True):
+                other["losses"] = np.asarray(losses)
         return mean_over(measured), rows
 
     def batches(self, state: SearchState) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -129,10 +129,10 @@ def by_gain(gains: Gains) -> Order:
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
-    >>> order = by_gain({(1, D4.subgroup("D2:i")): 0.3, (1, D4.subgroup("C4")): 0.1})
+    >>> order = by_gain({(1, D4.subgroup("C4")): 0.1, (1, D4.subgroup("D2:i")): 0.3})
     >>> copy, *children = neighbors(eq.Architecture.uniform(D4, 2))
     >>> [str(child) for child in order(copy, children)]
-    ['D4 D2:i', 'D4 C4', 'D4 D2:i-j']
+    ['D4 D2:i', 'D4 C4', 'D4 D2:i+j']
     """
 
     def gain(parent: Architecture, child: Architecture) -> float:
