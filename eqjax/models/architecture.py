@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -70,6 +71,22 @@ class Architecture:
     def is_monotone(self) -> bool:
         """Tell whether no layer has more symmetry than the one before it."""
         return all(later <= group for group, later in itertools.pairwise(self.groups))
+
+    @property
+    def log_order(self) -> float:
+        """How much symmetry it has: the sum of log |G| over the layers."""
+        return sum(math.log(group.order) for group in self.groups)
+
+    def contains(self, other: Architecture) -> bool:
+        """Tell whether every layer has at least the symmetry of another's.
+
+        >>> from eqjax.groups import dihedral
+        >>> a, b = (Architecture.parse(dihedral(4), n) for n in ("D4 C4", "C4 C4"))
+        >>> a.contains(b), b.contains(a)
+        (True, False)
+        """
+        pairs = zip(self.groups, other.groups, strict=True)
+        return all(smaller <= larger for larger, smaller in pairs)
 
     def replace(self, layer: int, group: Group) -> Architecture:
         """Return the architecture with another group in one layer."""

@@ -226,23 +226,65 @@ class Population(WithSettings):
           ValueError: there are no samples or not as many targets, a label is not one of
             the model's classes, or batch_size is below 1.
         """
+        sums = [
+            _evaluate(stack, *placed, population=self)
+            for placed in self._evaluation_calls(x, y, batch_size)
+        ]
+        fetched = [fetch(metrics) for metrics in sums]
+        return jax.tree.map(lambda *values: sum(values) / len(y), *fetched)
+
+    def evaluate_samples(
+        self,
+        stack: TrainState,
+        x: Any,
+        y: np.ndarray,
+        batch_size: int | None = None,
+    ) -> Metrics:
+        """Return the metrics of every sample, numpy arrays (width, samples) each.
+
+        Their means are those of `evaluate` up to the order of sums; differences between
+        members, sample by sample, say more than those of their means.
+
+        Args:
+          stack: of members.
+          x: as in `evaluate`.
+          y: as in `evaluate`.
+          batch_size: as in `evaluate`.
+
+        Raises:
+          ValueError: as in `evaluate`.
+        """
+        measured = [
+            _evaluate_samples(stack, *placed, population=self)
+            for placed in self._evaluation_calls(x, y, batch_size)
+        ]
+        fetched = [fetch(metrics) for metrics in measured]
+        return jax.tree.map(
+            lambda *parts: np.concatenate(parts, axis=1)[:, : len(y)], *fetched
+        )
+
+    def _evaluation_calls(
+        self, x: Any, y: np.ndarray, batch_size: int | None
+    ) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield x, y and weights of batches of one size, filled up by zeros."""
         self.check_samples(x, y)
         if batch_size is None:
             batch_size = self._evaluation_batch
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         batch_size = -(-batch_size // self._data_devices) * self._data_devices
-        sums = []
         for part in batch_slices(x, y, batch_size):
             missing = batch_size - len(y[part])
-            filled = (
+            first, second, weight = (
                 np.pad(a, [(0, missing), *[(0, 0)] * (a.ndim - 1)])
                 for a in (x[part], y[part], np.ones(len(y[part]), np.float32))
             )
-            placed = (place(a, self.strategy.mesh, DATA) for a in filled)
-            sums.append(_evaluate(stack, *placed, population=self))
-        fetched = [fetch(metrics) for metrics in sums]
-        return jax.tree.map(lambda *values: sum(values) / len(y), *fetched)
+            mesh = self.strategy.mesh
+            yield (
+                place(first, mesh, DATA),
+                place(second, mesh, DATA),
+                place(weight, mesh, DATA),
+            )
 
     def check_samples(self, x: Any, y: Any) -> None:
         """Raise unless samples fit the model: as many x as y, labels among its classes.
@@ -369,6 +411,18 @@ def _train(stack, xs, ys, count, key, *, population: Population):
         return lax.fori_loop(0, count, step, (state, zeros))
 
     return over_members(one, population.strategy, stack, shared=(xs, ys, count, key))
+
+
+@_compiled
+def _evaluate_samples(stack, x, y, weight, *, population: Population):
+    """Return the metrics of every sample of a batch, those of weight 0 among them."""
+    del weight
+
+    def one(state, x, y):
+        outputs: Any = population.model.apply(state.variables, x)
+        return measure(population.loss_fn, outputs, y)
+
+    return over_members(one, population.strategy, stack, shared=(x, y))
 
 
 @_compiled

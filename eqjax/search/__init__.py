@@ -8,15 +8,23 @@ from eqjax.search.differentiable import (
 from eqjax.search.evolution import Evolution, SearchState as SearchState
 from eqjax.search.evolving import Evolved as Evolved, Network as Network, evolve
 from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
+from eqjax.search.parsimony import (
+    PARSIMONY as PARSIMONY,
+    one_standard_error as one_standard_error,
+)
 from eqjax.search.proposals import (
     POLICIES as POLICIES,
     Proposal as Proposal,
+    by_gain as by_gain,
     neighbors as neighbors,
+    relax_and_constrain as relax_and_constrain,
     relax_from_output as relax_from_output,
 )
+from eqjax.search.scoring import selecting_samples as selecting_samples
 from eqjax.search.selection import (
     SELECTIONS as SELECTIONS,
     Score as Score,
+    best_of_history as best_of_history,
     pareto_front as pareto_front,
 )
 from eqjax.search.verdicts import Verdict as Verdict, verdict as verdict

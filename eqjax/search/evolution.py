@@ -13,11 +13,13 @@ import math
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from eqjax.groups.group import Group, difference
 from eqjax.groups.text import Echoed, WithSettings, table
 from eqjax.models.architecture import Architecture
-from eqjax.search.proposals import Policy, Proposal, relax_from_output
+from eqjax.search.parsimony import Parsimony
+from eqjax.search.proposals import Order, Policy, Proposal, relax_from_output
 from eqjax.search.selection import Score, Selection, host_generator, select_pareto
 
 
@@ -43,7 +45,7 @@ class SearchState(Echoed):
         for architecture, score in itertools.zip_longest(
             self.architectures, self.scores
         ):
-            error, parameters = score or ("-", "-")
+            error, parameters, *_ = score or ("-", "-")
             rows.append((str(architecture), f"{error:.4}", str(parameters)))
         return f"generation {self.generation}, {self.diverged} diverged\n{table(rows)}"
 
@@ -63,6 +65,10 @@ class Evolution(WithSettings):
       children: children tried per member and generation, the copy among them; all if
         None. Where there are more, they are drawn at random.
       propose: which children a member has, one of `POLICIES` or your own.
+      parsimony: which of the trained children may survive, by their losses on every
+        validation sample: one of `PARSIMONY` or your own; all if None.
+      order: which children to try first, such as `by_gain(gains)`, instead of random
+        ones.
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
@@ -77,6 +83,8 @@ class Evolution(WithSettings):
     candidates: tuple[Group, ...] | None = None
     children: int | None = None
     propose: Policy = relax_from_output
+    parsimony: Parsimony | None = None
+    order: Order | None = None
 
     def __post_init__(self):
         """Reject sizes that leave nothing to search."""
@@ -128,11 +136,24 @@ class Evolution(WithSettings):
         rng = host_generator(key)
         for parent, member in enumerate(state.architectures):
             copy, *others = self.propose(member, self.candidates)
-            if self.children is not None and len(others) >= self.children:
+            if self.order is not None:
+                others = self._ordered(member, others)
+            elif self.children is not None and len(others) >= self.children:
                 drawn = rng.permutation(len(others))[: self.children - 1]
                 others = [others[i] for i in sorted(drawn.tolist())]
             proposals += [Proposal(child, parent) for child in (copy, *others)]
         return tuple(proposals)
+
+    def _ordered(
+        self, member: Architecture, children: Sequence[Architecture]
+    ) -> list[Architecture]:
+        """Return the children to try of a member, the most promising first."""
+        assert self.order is not None
+        found = list(self.order(member, children))
+        for child in found:
+            if child not in children:
+                raise ValueError(f"order returned {child!r}, no child of {member!r}")
+        return found if self.children is None else found[: self.children - 1]
 
     def tell(
         self,
@@ -140,6 +161,7 @@ class Evolution(WithSettings):
         proposals: Sequence[Proposal],
         scores: Sequence[Score],
         key: jax.Array,
+        losses: np.ndarray | None = None,
     ) -> tuple[SearchState, tuple[int, ...]]:
         """Select the next population from the trained proposals.
 
@@ -148,6 +170,8 @@ class Evolution(WithSettings):
           proposals: as returned by `ask`.
           scores: one per proposal; those with an error that is not finite diverged.
           key: for selections that draw.
+          losses: (proposals, samples), those of every validation sample, for
+            `parsimony`.
 
         Returns:
           The next state, and the positions of its members among the proposals. Where
@@ -157,7 +181,14 @@ class Evolution(WithSettings):
             raise ValueError(
                 f"expected {len(proposals)} scores, one per proposal, got {len(scores)}"
             )
+        scores = [
+            score._replace(age=_age(state, proposal))
+            for score, proposal in zip(scores, proposals, strict=True)
+        ]
         finite = [i for i, score in enumerate(scores) if math.isfinite(score.error)]
+        diverged = state.diverged + len(scores) - len(finite)
+        if self.parsimony is not None and finite:
+            finite = self._allowed(self.parsimony, proposals, finite, losses)
         kept: tuple[int, ...] = ()
         architectures, kept_scores = state.architectures, state.scores
         if finite:
@@ -170,6 +201,29 @@ class Evolution(WithSettings):
             kept = tuple(finite[i] for i in chosen)
             architectures = tuple(proposals[i].architecture for i in kept)
             kept_scores = tuple(scores[i] for i in kept)
-        diverged = state.diverged + len(scores) - len(finite)
         state = SearchState(state.generation + 1, architectures, kept_scores, diverged)
         return state, kept
+
+    @staticmethod
+    def _allowed(
+        parsimony: Parsimony,
+        proposals: Sequence[Proposal],
+        finite: Sequence[int],
+        losses: np.ndarray | None,
+    ) -> list[int]:
+        """Return the positions of the finite proposals that may survive."""
+        if losses is None or len(losses) != len(proposals):
+            got = "none" if losses is None else len(losses)
+            raise ValueError(
+                f"parsimony needs the losses of {len(proposals)} proposals on every "
+                f"validation sample, got {got}"
+            )
+        architectures = [proposals[i].architecture for i in finite]
+        return [finite[i] for i in parsimony(architectures, losses[list(finite)])]
+
+
+def _age(state: SearchState, proposal: Proposal) -> int:
+    """Return for how many generations the architecture of a proposal has stayed."""
+    if proposal.architecture != state.architectures[proposal.parent]:
+        return 0
+    return state.scores[proposal.parent].age + 1 if state.scores else 0

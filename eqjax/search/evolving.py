@@ -79,6 +79,7 @@ def evolve(
     batch_size: int = 64,
     loss_fn: LossFn = cross_entropy,
     restart: bool = False,
+    rescore: bool = False,
     strategy: Strategy | None = None,
     seed: int = 0,
     on_generation: Callable[[SearchState], None] | None = None,
@@ -101,6 +102,8 @@ def evolve(
       batch_size: samples per training step, fewer where there are no more.
       loss_fn: (outputs, targets) -> a loss per sample, or `Metrics`.
       restart: the optimizer's moments of relaxed layers start at zero, not carried.
+      rescore: half of the validation samples, drawn anew for every generation, select,
+        and the others score the networks that survive; see `SearchLoop`.
       strategy: how networks are worked on; `eq.choose_strategy` if None.
       seed: of weights, batches and selection.
       on_generation: called with the state of the search after every generation.
@@ -142,6 +145,7 @@ def evolve(
         first_steps=first_steps,
         steps=steps,
         seed=seed,
+        rescore=rescore,
     )
     point, records = loop.start(start), []
     for _ in range(1 + generations):
@@ -150,7 +154,7 @@ def evolve(
         if on_generation is not None:
             on_generation(point.state)
     candidates = search.candidates or start.ambient.subgroups
-    named = verdict(records, start.ambient, candidates, len(validation[1]))
+    named = verdict(records, start.ambient, candidates, loop.selecting_samples)
     return Evolved(point.state, _networks(point, make_model), named, tuple(records))
 
 
@@ -161,6 +165,8 @@ def _networks(
         point.state.architectures, point.members, point.state.scores, strict=False
     )
     return tuple(
-        Network(make_model(architecture), member.variables, *score)
+        Network(
+            make_model(architecture), member.variables, score.error, score.parameters
+        )
         for architecture, member, score in found
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,7 @@ from eqjax.models.architecture import Architecture
 from eqjax.population.stack import Population
 from eqjax.search.evolution import Evolution, SearchState
 from eqjax.search.proposals import Proposal
+from eqjax.search.scoring import halves, mean_over, selecting_samples
 from eqjax.search.selection import Score
 from eqjax.training.batches import Split, batches
 from eqjax.training.losses import Metrics
@@ -45,6 +47,15 @@ class SearchLoop(WithSettings):
       first_steps: training steps of generation 0.
       steps: training steps of every later generation.
       seed: of weights, batches and selection.
+      rescore: a fresh half of the validation samples, drawn for every generation,
+        selects among the children; the scores of those that survive are errors on the
+        other half. Selection takes the luckiest for the best, and the error that it was
+        selected by is too small (the winner's curse). So the scores of the members, and
+        the best of them, are of samples that did not select them this time; and as
+        members are trained on and measured again in the next generation, on halves
+        drawn anew, luck on one half does not carry them. Each half is noisier than the
+        whole; over many generations all samples take part in selecting, so that an
+        unbiased error still needs samples of its own.
     """
 
     search: Evolution
@@ -55,6 +66,7 @@ class SearchLoop(WithSettings):
     first_steps: int
     steps: int
     seed: int
+    rescore: bool = False
 
     def __post_init__(self):
         """Reject samples and lengths that nothing can be trained or selected with."""
@@ -65,6 +77,17 @@ class SearchLoop(WithSettings):
                 )
         for split in (self.train, self.validation):
             self.population.check_samples(*split)
+        if self.selecting_samples < 2 and (self.rescore or self.search.parsimony):
+            raise ValueError(
+                "parsimony compares at least 2 validation samples, and rescore halves "
+                f"at least 3, got {len(self.validation.labels)}"
+            )
+
+    @property
+    def selecting_samples(self) -> int:
+        """How many validation samples the errors in the records are means over."""
+        samples = len(self.validation.labels)
+        return selecting_samples(samples) if self.rescore else samples
 
     def start(self, architecture: Architecture) -> Checkpoint:
         """Return the search before generation 0."""
@@ -98,7 +121,9 @@ class SearchLoop(WithSettings):
 
         Returns:
           The search after the generation, and its record for the metrics: its number,
-          how many children diverged, and a row for every child.
+          how many children diverged, and a row for every child. Where the search has a
+          rule of `parsimony`, also "losses": the array (children, samples), float32, of
+          those that select; keep it apart from the metrics.
         """
         state = before.state
         key = jax.random.fold_in(jax.random.key(self.seed), state.generation + 1)
@@ -113,8 +138,15 @@ class SearchLoop(WithSettings):
             rows += new
         on_child(len(proposals), len(proposals))
         scores = [Score(r["validation_error"], r["parameters"]) for r in rows]
-        after, kept = self.search.tell(state, proposals, scores, tell_key)
+        losses = [row.pop("losses") for row in rows if "losses" in row]
+        paired = {"losses": np.stack(losses)} if losses else {}
+        after, kept = self.search.tell(state, proposals, scores, tell_key, **paired)
         survivors = tuple(trained[i] for i in kept) or before.members
+        if self.rescore and kept:
+            errors = [rows[i]["rescored_error"] for i in kept]
+            fresh = zip(after.scores, errors, strict=True)
+            scores = [score._replace(error=error) for score, error in fresh]
+            after = dataclasses.replace(after, scores=tuple(scores))
         record = {
             "generation": state.generation,
             "diverged": after.diverged - state.diverged,
@@ -122,6 +154,7 @@ class SearchLoop(WithSettings):
                 {**_finite(row), "kept": kept.index(i) if i in kept else None}
                 for i, row in enumerate(rows)
             ],
+            **paired,
         }
         return Checkpoint(after, survivors), record
 
@@ -138,13 +171,40 @@ class SearchLoop(WithSettings):
         targets = [self.make_model(p.architecture) for p in proposals]
         stack = population.relax(population.load(parents, sources), targets)
         stack, fitted = population.train(stack, self.batches(state), on_call=on_call)
-        measured = population.evaluate(stack, *self.validation)
+        measured, others = self._measure(stack, state.generation)
         members = population.unload(stack, targets)
         rows = [
-            row(proposal, member, fitted.of(i), measured.of(i))
+            row(proposal, member, fitted.of(i), measured.of(i)) | others[i]
             for i, (proposal, member) in enumerate(zip(proposals, members, strict=True))
         ]
         return members, rows
+
+    def _measure(
+        self, stack: TrainState, generation: int
+    ) -> tuple[Metrics, list[dict[str, Any]]]:
+        """Return the metrics that select, and what else the rows of a stack say.
+
+        Those are the error on the other half of the samples, if there is one, and the
+        losses on those that select, if they are compared sample by sample.
+        """
+        width = self.population.strategy.width
+        if not (self.rescore or self.search.parsimony):
+            return self.population.evaluate(stack, *self.validation), [{}] * width
+        measured = self.population.evaluate_samples(stack, *self.validation)
+        rows: list[dict[str, Any]] = [{} for _ in range(width)]
+        if self.rescore:
+            count = len(self.validation.labels)
+            selecting, scoring = halves(count, self.seed, generation)
+            errors = mean_over(measured, scoring).error.tolist()
+            for other, error in zip(rows, errors, strict=True):
+                other["rescored_error"] = error
+                if not np.isfinite(error):
+                    other["validation_error"] = float("nan")
+            measured = jax.tree.map(lambda values: values[:, selecting], measured)
+        if self.search.parsimony:
+            for other, losses in zip(rows, measured.loss, strict=True):
+                other["losses"] = np.asarray(losses)
+        return mean_over(measured), rows
 
     def batches(self, state: SearchState) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Return the training batches of a generation, the same for every child."""
@@ -167,7 +227,10 @@ class SearchLoop(WithSettings):
 
 
 def row(
-    proposal: Proposal, member: TrainState, fitted: Metrics, measured: Metrics
+    proposal: Proposal,
+    member: TrainState,
+    fitted: Metrics,
+    measured: Metrics,
 ) -> dict:
     """Return what the metrics of a search say of a trained child.
 
@@ -175,7 +238,7 @@ def row(
       proposal: its groups and its parent.
       member: its state.
       fitted: mean metrics of its training batches, before each step.
-      measured: its metrics on the validation samples.
+      measured: its metrics on the validation samples that select.
 
     Returns:
       Names of its groups, number of its parent and of its parameters, and losses (in

@@ -21,7 +21,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "generation": state.generation,
         "diverged": state.diverged,
         "architectures": [list(a.names) for a in state.architectures],
-        "scores": [[float(s.error), int(s.parameters)] for s in state.scores],
+        "scores": [[float(s.error), *map(int, s[1:])] for s in state.scores],
         "members": [
             serialization.to_state_dict(jax.device_get(m)) for m in checkpoint.members
         ],
@@ -49,6 +49,6 @@ def load_checkpoint(
         serialization.from_state_dict(templates(architecture), saved)
         for architecture, saved in zip(architectures, tree["members"], strict=True)
     )
-    scores = tuple(Score(error, count) for error, count in tree["scores"])
+    scores = tuple(Score(*score) for score in tree["scores"])
     state = SearchState(tree["generation"], architectures, scores, tree["diverged"])
     return Checkpoint(state, members)

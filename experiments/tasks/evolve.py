@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,13 +17,16 @@ from rich.console import Console
 import eqjax as eq
 from eqjax.population.devices import fetch
 from eqjax.search import (
+    PARSIMONY,
     POLICIES,
     SEARCHES,
     SELECTIONS,
     Checkpoint,
     SearchLoop,
     Verdict,
+    best_of_history,
     pareto_front,
+    selecting_samples,
     verdict,
 )
 from eqjax.training import Metrics
@@ -36,14 +40,16 @@ from experiments.tasks.task import Length, MethodTask
 
 FIRST = Length(passes=2.0, steps=500)  # before the first generation
 CHILD = Length(passes=0.5, steps=125)
+LOSSES = "losses"  # a folder: an array per generation, where images are compared
 SHOWN_STEPS = 250  # of the first training, between two lines on it
 
 if TYPE_CHECKING:
-    SearchName = SelectionName = PolicyName = str
+    SearchName = SelectionName = PolicyName = ParsimonyName = str
 else:
     SearchName = tyro.extras.literal_type_from_choices(tuple(SEARCHES))
     SelectionName = tyro.extras.literal_type_from_choices(tuple(SELECTIONS))
     PolicyName = tyro.extras.literal_type_from_choices(tuple(POLICIES))
+    ParsimonyName = tyro.extras.literal_type_from_choices(("none", *PARSIMONY))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +68,14 @@ class EvolutionTask(MethodTask):
     children: int = 3
     """Children per member and generation, the unchanged copy among them."""
     selection: SelectionName = "pareto"
-    """Which children survive; random is the control."""
+    """Which children survive; random is the control. Of aging, the answer is the best
+    child of its history, which --retrain trains."""
+    parsimony: ParsimonyName = "none"
+    """Whether a relaxed child survives beside one with more symmetry only if its losses
+    are lower by more than one standard error, image by image."""
+    rescore: bool = False
+    """Half of the validation images, drawn anew for every generation, select; the other
+    half score the members that survive."""
     proposals: PolicyName | None = None
     """Which children a member has; as the search itself has it if not given."""
     first_epochs: float | None = None
@@ -111,6 +124,7 @@ class EvolutionTask(MethodTask):
     def verdict(self, records: Sequence[dict[str, Any]], dataset: Dataset) -> Verdict:
         """Return what the records of all generations say of the data's symmetry."""
         samples = len(dataset.validation.labels)
+        samples = selecting_samples(samples) if self.rescore else samples
         return verdict(records, self.ambient_group, self.candidates, samples)
 
     @property
@@ -155,6 +169,7 @@ def make_loop(
         select=SELECTIONS[task.selection],
         candidates=task.candidates,
         children=task.children,
+        parsimony=None if task.parsimony == "none" else PARSIMONY[task.parsimony],
     )
     if task.proposals is not None:
         search = dataclasses.replace(search, propose=POLICIES[task.proposals])
@@ -173,6 +188,7 @@ def make_loop(
         first_steps=lengths[0],
         steps=lengths[-1],
         seed=task.seed,
+        rescore=task.rescore,
     )
 
 
@@ -213,6 +229,8 @@ def evolve(
 
                 follow = first_numbers if point.state.generation == 0 else None
                 point, record = loop.generation(point, show, follow)
+                if (losses := record.pop("losses", None)) is not None:
+                    write_losses(folder, record["generation"], losses)
                 yield point, record
 
         def first_numbers(steps: int, metrics: Metrics) -> None:
@@ -251,8 +269,19 @@ def evolve(
         "diverged": point.state.diverged,
         "readings": best,
     }
+    if task.selection == "aging":
+        found["history_best"] = best_of_history(records)
     files.write_json(result, found)
     return found
+
+
+def write_losses(folder: Path, generation: int, losses: np.ndarray) -> None:
+    """Write the losses of a generation, (children, validation images)."""
+    (folder / LOSSES).mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    np.save(buffer, losses)
+    name = f"generation-{generation}.npy"
+    files.write_atomically(folder / LOSSES / name, buffer.getvalue())
 
 
 def draw(
@@ -297,6 +326,7 @@ def retrain(
         return []
     dataset = task.load()
     (best,) = result["readings"]
+    best = {**best, **(result.get("history_best") or {})}
     follow = experiment.retraining(
         task,
         task.model(eq.Architecture.parse(task.ambient_group, best["groups"])),

@@ -141,6 +141,47 @@ def test_a_finished_run_resumes_to_its_result(folder, capsys):
     assert "has generations 2, and --resume cannot change it to 7" in printed
 
 
+def test_a_search_with_ways_back_pairs_losses_and_keeps_them_apart(folder):
+    """NSGA-II, moves both ways, one standard error and fresh halves, all together."""
+    options = (
+        "--selection nsga2_symmetry --proposals relax_and_constrain "
+        "--parsimony one-standard-error --rescore"
+    ).split()
+    evolve.main([*TINY, *ONE, *options, "--name", "run"])
+    run = folder / "runs/run"
+    records = read_lines(run / "metrics.jsonl")
+    for record in records:
+        assert set(record) == {"generation", "diverged", "children"}
+        losses = np.load(run / f"losses/generation-{record['generation']}.npy")
+        assert len(losses) == len(record["children"])
+        found = [child["validation_loss"] for child in record["children"]]
+        np.testing.assert_allclose(losses.mean(1), found, rtol=1e-5)
+    kept = {
+        child["rescored_error"]
+        for child in records[-1]["children"]
+        if child["kept"] is not None
+    }
+    front = json.loads((run / "result.json").read_text())["front"]
+    assert {member["validation_error"] for member in front} <= kept
+    task = EvolutionTask(rescore=True)
+    images = len(task.load().validation.labels)
+    assert losses.shape[1] == images - images // 2
+    assert task.verdict(records, task.load()).reason
+
+
+def test_the_answer_of_a_search_that_ages_is_the_best_of_its_history(folder):
+    options = "--selection aging --proposals relax_and_constrain --retrain".split()
+    evolve.main([*TINY, *ONE, *options, "--name", "run"])
+    run = folder / "runs/run"
+    best = json.loads((run / "result.json").read_text())["history_best"]
+    rows = [c for r in read_lines(run / "metrics.jsonl") for c in r["children"]]
+    least = min(row["validation_error"] for row in rows)
+    assert best["validation_error"] == least
+    assert best["groups"] in [
+        row["groups"] for row in rows if row["validation_error"] == least
+    ]
+
+
 def test_names_are_made_up_and_never_overwritten(folder, capsys):
     short = [*TINY, *ONE, "--generations", "0", "--data", "quarter"]
     evolve.main(short)

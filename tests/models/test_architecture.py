@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import pytest
 
@@ -39,3 +40,15 @@ def test_bad_architectures():
     assert hash(eq.Architecture([D4, D4])) == hash(eq.Architecture((D4, D4)))
     with pytest.raises(ValueError, match="no subgroup 'C8'"):
         parse("D4 C8")
+
+
+def test_how_much_symmetry_an_architecture_has():
+    a, b, c = (eq.Architecture.parse(D4, n) for n in ("D4 C4", "D4 C2", "C4 C4"))
+    assert a.log_order == pytest.approx(math.log(32))
+    assert a.contains(a)
+    assert a.contains(b)
+    assert a.contains(c)
+    assert not b.contains(c)
+    assert not c.contains(b)
+    with pytest.raises(ValueError, match="shorter"):
+        a.contains(eq.Architecture.parse(D4, "D4"))

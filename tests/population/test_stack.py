@@ -265,3 +265,21 @@ def test_bad_input():
         device_mesh([])
     with pytest.raises(ValueError, match="expected"):
         population.load(parents()[1:2], SOURCES[:1])
+
+
+@pytest.mark.parametrize("strategy", [Strategy(width=2), Strategy(mesh=device_mesh())])
+def test_metrics_of_every_sample_are_those_that_the_means_are_over(strategy):
+    population = Population(SOURCES[0], ADAM, X, strategy)
+    stack = population.load(parents()[:2], SOURCES[:2])
+    x, y = data(19)
+    means = population.evaluate(stack, x, y)
+    for batch_size in (None, 5):
+        every = population.evaluate_samples(stack, x, y, batch_size)
+        for values, mean in zip(every, means, strict=True):
+            assert values.shape == (population.strategy.width, 19)
+            np.testing.assert_allclose(values.mean(1)[:2], mean[:2], rtol=1e-6)
+    for i, (member, model) in enumerate(zip(parents(), SOURCES[:2], strict=False)):
+        losses = training.cross_entropy(model.apply(member.variables, x), y).loss
+        np.testing.assert_allclose(every.loss[i], losses, rtol=1e-6)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        population.evaluate_samples(stack, x, y, 0)
