@@ -95,7 +95,7 @@ class SymmetryTest(Echoed):
 
     def maximal_of(self, path: Path | str) -> tuple[Group, ...]:
         """The maximal groups that are not rejected for a layer."""
-        return maximal(self.layers[path], self.group.smallest)  # type: ignore[index]
+        return maximal(self.layers[path], self.group.smallest)
 
     def __str__(self) -> str:
         """Return a row per group, a column per layer, and what follows."""

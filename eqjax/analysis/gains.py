@@ -1,7 +1,7 @@
 """What a relaxation of one layer is predicted to gain, from the gradient by its kernel.
 
-A layer tied to H has a gradient of which training has used the part P_H. Relaxed to S it
-may also use (P_S - P_H) of it. With curvature by the Fisher information, taken as equal
+A layer tied to H has a gradient of which training has used the part P_H. Relaxed to S
+it may also use (P_S - P_H) of it. With curvature by the Fisher information, taken as equal
 in all of these directions, the loss can fall by |(P_S - P_H) E g|^2 / (2 f), where f is
 the variance of a sample's gradient per direction. The square is estimated without bias:
 from products of different blocks alone, so that noise promises nothing.
@@ -66,14 +66,12 @@ def layer_gains(
 
     found = {}
     for S in groups:
-        if not S < own or blocks == 1:
-            found[S] = Gain(np.nan if S < own else 0.0, 0)
+        if not own > S or blocks == 1:
+            found[S] = Gain(np.nan if own > S else 0.0, 0)
             continue
         seen, single = allowed(of_mean, S), allowed(of_blocks, S)
         signal = (blocks * seen - single) / (blocks - 1)
-        directions = (
-            each.table(S).num_orbits - table.num_orbits
-        ) * each.channels
+        directions = (each.table(S).num_orbits - table.num_orbits) * each.channels
         variance = block_size * max(single - signal, 0.0) / max(directions, 1)
         nats = signal / (2 * variance) if variance > 0 else 0.0
         found[S] = Gain(nats, directions)

@@ -1,7 +1,7 @@
 """Gradients by the full kernels of a model's layers, for many blocks of samples.
 
-The full kernel of a layer is no parameter; it is made of some. So zeros are added to it,
-from a collection `probes`, and the loss is differentiated by these: whatever the
+The full kernel of a layer is no parameter; it is made of some. So zeros are added to
+it, from a collection `probes`, and the loss is differentiated by these: whatever the
 constraint of the layer, no model is built anew.
 """
 
@@ -79,8 +79,8 @@ def probed_layers(
             continue
         if found.stacked_axes(path):
             raise ValueError(
-                f"{show(path)} is stacked by nn.scan or nn.vmap, and one kernel of many "
-                "has no gradient of its own; write the layers out"
+                f"{show(path)} is stacked by nn.scan or nn.vmap, and one kernel of "
+                "many has no gradient of its own; write the layers out"
             )
         kernel = jax.eval_shape(
             lambda own, layer=layer: layer.read(own)["kernel"], found.own(path, flat)
@@ -133,7 +133,7 @@ def block_gradients(
         for each, stored, gradient in zip(layers, found, gradients, strict=True):
             stored[number] = each.gradient(np.asarray(gradient))
     for each, stored in zip(layers, found, strict=True):
-        finite = np.isfinite(stored).all((1, 2))
+        finite: np.ndarray = np.isfinite(stored.reshape(len(stored), -1)).all(1)
         if not finite.all():
             raise ValueError(
                 f"the gradient by the kernel of {show(each.path)} is not finite in "

@@ -95,7 +95,7 @@ def closed_test(
     for group in groups:
         moved = rng.integers(group.order, size=(1 + draws, blocks))
         moved[0] = 0  # the data themselves: the identity comes first
-        inside = [S for S in groups if S <= group]
+        inside = [S for S in groups if group >= S]
         values = np.stack(
             [
                 _statistics(_products(gram, whole, group, moved, memory), group, inside)
@@ -122,9 +122,9 @@ def _products(
 
     count, blocks = moved.shape
     order = group.order
-    ones = np.zeros((count, blocks, order), np.float32)
-    np.put_along_axis(ones, moved[..., None], 1, axis=-1)
-    ones = ones.reshape(count, -1)
+    chosen = np.zeros((count, blocks, order), np.float32)
+    np.put_along_axis(chosen, moved[..., None], 1, axis=-1)
+    ones = chosen.reshape(count, -1)
     found = np.zeros((count, order))
     column_bytes = 4 * order * (blocks * order + count)
     step = max(1, int(memory // column_bytes))

@@ -35,7 +35,7 @@ from eqjax.analysis.motions import Motions
 from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.group import Group, difference
-from eqjax.morphism.matching import Path, show, tied_model
+from eqjax.morphism.matching import show, tied_model
 from eqjax.training.checks import check_labels, check_samples
 from eqjax.training.losses import LossFn, count_classes, cross_entropy
 
@@ -124,9 +124,7 @@ def symmetry_test(
         "call_kwargs": call_kwargs,
     }
     motions = Motions(layers[0].layer.group.ambient, [each.layer for each in layers])
-    whole, notes = _testable(
-        variables, layers, motions, (x, y), move_targets, settings
-    )
+    whole, notes = _testable(variables, layers, motions, (x, y), move_targets, settings)
     lattice = _lattice(whole, groups)
     size = block_size or max(1, len(x) // BLOCKS)
     order = rng.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
@@ -198,7 +196,10 @@ def _testable(
     settings: Mapping[str, Any],
 ) -> tuple[Group, list[str]]:
     """Return the largest group that the network is tied to and the test can use."""
-    x, y = np.asarray(samples[0][:TRIED]), _take(samples[1], np.arange(TRIED) % len(samples[0]))
+    x, y = (
+        np.asarray(samples[0][:TRIED]),
+        _take(samples[1], np.arange(TRIED) % len(samples[0])),
+    )
     tied = layers[0].own_group.meet(*(each.own_group for each in layers[1:]))
     fitting = motions.ambient.generated_by(motions.keeping_shapes([x]))
     whole = tied.meet(
@@ -223,7 +224,7 @@ def _testable(
         **settings,
     )
     kept = [H for H in whole.ambient.subgroups if set(H.elements) <= set(commuting)]
-    kept = [H for H in kept if H <= whole]
+    kept = [H for H in kept if whole >= H]
     largest = max(kept, key=lambda H: H.order)
     if largest != whole:
         notes.append(
@@ -238,7 +239,7 @@ def _testable(
 def _lattice(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
     """Return the groups to test, with their joins."""
     if groups is None:
-        return tuple(H for H in whole.ambient.subgroups if H <= whole and H.order > 1)
+        return tuple(H for H in whole.ambient.subgroups if whole >= H and H.order > 1)
     for group in groups:
         if group.ambient != whole.ambient or not group <= whole:
             raise ValueError(

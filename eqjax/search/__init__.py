@@ -1,4 +1,4 @@
-"""Searches over architectures: EquiNAS_E and EquiNAS_D."""
+"""Searches over architectures: EquiNAS_E, EquiNAS_D and the guided EquiNAS_S."""
 
 from eqjax.search.differentiable import (
     DifferentiableSearch,
@@ -7,6 +7,13 @@ from eqjax.search.differentiable import (
 )
 from eqjax.search.evolution import Evolution, SearchState as SearchState
 from eqjax.search.evolving import Evolved as Evolved, Network as Network, evolve
+from eqjax.search.guided import (
+    Named as Named,
+    Tightened as Tightened,
+    guided_schedule as guided_schedule,
+    named_group as named_group,
+    tighten as tighten,
+)
 from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
 from eqjax.search.parsimony import (
     PARSIMONY as PARSIMONY,

@@ -131,6 +131,49 @@ def predict(
     return np.concatenate(jax.device_get(outputs))
 
 
+@partial(jax.jit, static_argnames=("model", "loss_fn"))
+def _losses(variables, x, y, *, model: nn.Module, loss_fn: LossFn) -> Any:
+    outputs: Any = model.apply(variables, x)
+    return measure(loss_fn, outputs, y).loss
+
+
+def sample_losses(
+    variables: Mapping[str, Any],
+    x: Any,
+    y: Any,
+    *,
+    model: nn.Module,
+    batch_size: int | None = None,
+    loss_fn: LossFn = cross_entropy,
+) -> np.ndarray:
+    """Return the loss of every sample in evaluation mode, on the host.
+
+    Two networks on the same samples are compared by these, in pairs.
+
+    Args:
+      variables: of the model.
+      x: array (samples, ...), or anything of that length whose slices are arrays.
+      y: targets, such as class numbers (samples,).
+      model: called as model(x).
+      batch_size: as in `evaluate`.
+      loss_fn: as in `evaluate`.
+
+    Returns:
+      (samples,), in nats for cross-entropy.
+
+    Raises:
+      ValueError: as `evaluate`.
+    """
+    batch_size = _usual_batch(x) if batch_size is None else batch_size
+    parts = batch_slices(x, y, batch_size)
+    first = _outputs.eval_shape(variables, x[:batch_size], model=model)
+    if (classes := count_classes(loss_fn, first)) is not None:
+        check_labels(y, len(x), classes)
+    settings = {"model": model, "loss_fn": loss_fn}
+    losses = [_losses(variables, x[part], y[part], **settings) for part in parts]
+    return np.concatenate(jax.device_get(losses))
+
+
 def _usual_batch(x: Any) -> int:
     points = max(_GRID_POINTS, math.prod(np.shape(x[:1])[1:-1]))
     return max(1, _SAMPLES * _GRID_POINTS // points)

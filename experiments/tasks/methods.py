@@ -18,6 +18,7 @@ from eqjax.search import SEARCHES
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
 from experiments.tasks.differentiate import DifferentiationTask
 from experiments.tasks.evolve import EvolutionTask
+from experiments.tasks.guide import GuidedTask
 from experiments.tasks.task import MethodTask
 
 GENERATIONS = 4
@@ -101,5 +102,9 @@ def methods(ambient: str = "D4") -> dict[str, Callable[..., MethodTask]]:
     )
     for search in SEARCHES:
         found[search] = _evolve(search=search, retrain=True)
+    found["EquiNAS_S"] = GuidedTask
+    found["EquiNAS_S, continued"] = lambda **task: GuidedTask(
+        **{**task, "use": "continued"}
+    )
     found["random selection"] = _evolve(selection="random")
     return found

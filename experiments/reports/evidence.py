@@ -1,0 +1,116 @@
+"""Pictures of symmetry tests: the lattice of groups, and layers by groups."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+import eqjax as eq
+from eqjax.groups import standard_group
+
+SMALLEST_P = 1e-3  # darker is not drawn
+WIDE = 12  # groups beside each other that have room for numbers
+
+
+def evidence_figure(
+    entries: Sequence[Mapping[str, Any]], ambient: str = "D4"
+) -> Figure:
+    """Draw what tests found: a row for every milestone.
+
+    Args:
+      entries: as `experiments.tasks.guide` keeps them, at least one: step, level,
+        network and layers.
+      ambient: name of the ambient group.
+    """
+    layers = max(len(entry["layers"]) for entry in entries)
+    height = max(3.2, 1.6 + 0.4 * (layers + 1))
+    figure = Figure(figsize=(11.5, height * len(entries)), layout="constrained")
+    axes = figure.subplots(len(entries), 2, squeeze=False)
+    for (left, right), entry in zip(axes, entries, strict=True):
+        draw_lattice(left, entry, standard_group(ambient))
+        draw_layers(right, entry)
+    return figure
+
+
+def draw_lattice(axes: Axes, entry: Mapping[str, Any], ambient: eq.Group) -> None:
+    """Draw the tested groups by order, colored by p, with the evidence inside."""
+    rows = entry["network"]
+    groups = [H for H in ambient.subgroups if H.name in rows]
+    axes.set_axis_off()
+    axes.set_title(
+        f"network at step {entry['step']}: p of every group, named {entry['named']}",
+        fontsize="medium",
+    )
+    if not groups:
+        axes.text(0.5, 0.5, "no group to test", ha="center")
+        return
+    place = {}
+    orders = sorted({H.order for H in groups})
+    for order in orders:
+        level = [H for H in groups if H.order == order]
+        for i, H in enumerate(level):
+            place[H] = (i - (len(level) - 1) / 2, orders.index(order))
+    for H, K in itertools.product(groups, repeat=2):
+        between = any(H < M < K for M in groups)
+        if H < K and not between:
+            (a, b), (c, d) = place[H], place[K]
+            axes.plot([a, c], [b, d], color="0.8", zorder=0)
+    colors, norm = mpl.colormaps["viridis"], LogNorm(SMALLEST_P, 1)
+    for H, (x, y) in place.items():
+        row = rows[H.name]
+        p = max(row["p"], SMALLEST_P)
+        text = f"{H.name}\n{row['evidence']:.2g}" + (" x" if row["rejected"] else "")
+        axes.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize="small" if len(groups) <= WIDE else "xx-small",
+            color="black" if norm(p) > 0.6 else "white",
+            bbox={
+                "boxstyle": "round",
+                "facecolor": colors(norm(p)),
+                "edgecolor": "0.5",
+            },
+        )
+    width = max(abs(x) for x, _ in place.values()) + 0.8
+    axes.set(xlim=(-width, width), ylim=(-0.6, len(orders) - 0.4))
+    scale = mpl.cm.ScalarMappable(norm, colors)
+    axes.figure.colorbar(scale, ax=axes, label="p", shrink=0.8)
+
+
+def draw_layers(axes: Axes, entry: Mapping[str, Any]) -> None:
+    """Draw the evidence of every layer against every group."""
+    layers, groups = list(entry["layers"]), list(entry["network"])
+    axes.set_title("evidence by layer, about 1 if the data have it", fontsize="medium")
+    if not groups:
+        axes.set_axis_off()
+        return
+    values = np.array(
+        [[entry["layers"][a][H]["evidence"] for H in groups] for a in layers]
+    )
+    norm = LogNorm(1, max(10.0, float(values.max())))
+    shown = np.clip(values, 1, None)
+    axes.imshow(shown, cmap="magma", norm=norm, aspect="auto")
+    if len(groups) <= WIDE:
+        for row, column in np.ndindex(*values.shape):
+            rejected = entry["layers"][layers[row]][groups[column]]["rejected"]
+            axes.text(
+                column,
+                row,
+                f"{values[row, column]:.2g}" + (" x" if rejected else ""),
+                ha="center",
+                va="center",
+                color="black" if norm(shown[row, column]) > 0.6 else "white",
+                fontsize="small",
+            )
+    axes.set_xticks(range(len(groups)), groups, rotation=45, ha="right")
+    axes.set_yticks(range(len(layers)), layers)

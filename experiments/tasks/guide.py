@@ -1,0 +1,288 @@
+"""Let an exact test of a symmetric network's gradients name the groups: EquiNAS_S."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from rich.console import Console
+
+import eqjax as eq
+from eqjax.analysis import SymmetryTest
+from eqjax.search import Tightened, guided_schedule, named_group, tighten
+from experiments.data.splits import Dataset
+from experiments.engine import experiment
+from experiments.engine.experiment import Experiment
+from experiments.engine.trial import TrainingState, Trial, reading, weights_of
+from experiments.runs import files
+from experiments.tasks.task import TRAINING, SingleTask
+
+EVIDENCE = "evidence.json"  # of all milestones, in the folder of a run
+PICTURE = "evidence.png"
+DRAWS = 999
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidedTask(SingleTask):
+    """Let an exact test of a symmetric network's gradients name the groups."""
+
+    use: Literal["retrained", "continued"] = "retrained"
+    """Train a network of the named groups from scratch, or relax the probe and train it
+    on."""
+    probe: float = 0.375
+    """Length of the probe's training, as a share of --epochs."""
+    late: float = 0.5
+    """Share of the layers, from the output, that get the named group."""
+    level: float = 0.01
+    """Probability that the test rejects a group which the data have."""
+    tested_images: int = 4000
+    """Training images that are tested with, at most."""
+    milestones: int = 2
+    """How often a continued probe is tested, relaxed and tightened."""
+    epochs: float | None = None
+    """Passes over the training images behind the final network; 4 if not given, and at
+    least 1,000 steps."""
+
+    def __post_init__(self) -> None:
+        """Reject values that no search can run with."""
+        super().__post_init__()
+        self.check_positive("epochs")
+        self.check_whole("tested_images", "milestones")
+        for name in ("probe", "late"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"--{name} must be above 0 and at most 1")
+        if not 0 < self.level < 1:
+            raise ValueError("--level must be between 0 and 1")
+        if self.use == "continued" and self.probe * self.milestones >= 1:
+            raise ValueError(
+                "--probe times --milestones must be below 1, so that steps are left "
+                "after the last test"
+            )
+
+    @property
+    def passes(self) -> float:
+        """Passes over the training images, without those of the test."""
+        epochs = TRAINING.passes if self.epochs is None else self.epochs
+        return epochs * (1 + self.probe * (self.use == "retrained"))
+
+    def length(self, dataset: Dataset) -> int:
+        """Return the steps behind the final network."""
+        return self.steps(self.passes_over(dataset, self.epochs), dataset)
+
+    @property
+    def probed(self) -> eq.Architecture:
+        """The groups of the probe: the ambient group in all layers."""
+        return eq.Architecture.uniform(self.ambient_group, self.layers)
+
+    def prepare(self, dataset: Dataset) -> Experiment:
+        """Return the training of the probe, and what follows it."""
+        return self.plan(dataset, Journal())
+
+    def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
+        """Search, or continue to, in a folder; return the rows of the report."""
+        dataset = self.load()
+        journal = Journal(folder, console)
+        return experiment.run(self.plan(dataset, journal), dataset, folder, console)
+
+    def plan(self, dataset: Dataset, journal: Journal) -> Experiment:
+        """Return the whole search, which writes what it finds into a journal."""
+        self.inputs(dataset)  # raises where a batch is too large
+        steps = self.length(dataset)
+        first = max(1, round(self.probe * steps))
+        lengths = [first, steps]
+        if self.use == "continued":
+            lengths = [first] * self.milestones
+            lengths.append(steps - sum(lengths))
+        return Stages(self, dataset, journal, lengths).experiment(0, self.probed, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """What the tests of a run found, kept in its folder.
+
+    Attributes:
+      folder: of the run; nothing is kept if None.
+      console: to print on; nothing is printed if None.
+    """
+
+    folder: Path | None = None
+    console: Console | None = None
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """All that was found so far."""
+        file = None if self.folder is None else self.folder / EVIDENCE
+        return [] if file is None or not file.exists() else json.loads(file.read_text())
+
+    def keep(self, entry: dict[str, Any]) -> None:
+        """Add what was found at a milestone, and draw all of it."""
+        if self.folder is None:
+            return
+        entries = [*self.entries, entry]
+        files.write_json(self.folder / EVIDENCE, entries)
+        from experiments.reports import evidence, pictures  # slow to import
+
+        figure = evidence.evidence_figure(entries)
+        pictures.save(figure, self.folder / PICTURE)
+
+    def say(self, text: Any) -> None:
+        """Print, if there is where to."""
+        if self.console is not None:
+            self.console.print(str(text), markup=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """The trainings of a search, one after another.
+
+    Attributes:
+      task: whose settings they have.
+      dataset: to train, test and validate with.
+      journal: of the tests.
+      lengths: steps of every stage; each but the last ends with a test.
+    """
+
+    task: GuidedTask
+    dataset: Dataset
+    journal: Journal
+    lengths: list[int]
+
+    def experiment(
+        self,
+        stage: int,
+        groups: eq.Architecture,
+        before: tuple[eq.EquivariantCNN, TrainingState] | None,
+    ) -> Experiment:
+        """Return a stage and all that follow it.
+
+        Args:
+          stage: its number.
+          groups: of its network.
+          before: network and state to go on from; None to train from scratch.
+        """
+        task, last = self.task, stage == len(self.lengths) - 1
+        model = task.model(groups)
+        continued = task.use == "continued"
+        annealed = sum(self.lengths) if continued else self.lengths[stage]
+        trial = Trial(model, task.weight_optimizer(annealed))
+
+        def begin() -> TrainingState:
+            source, state = before  # type: ignore[misc]
+            return trial.relax(state, source, task.inputs(self.dataset))
+
+        def follow(state: TrainingState) -> Experiment:
+            found = self._found(stage, model, state)
+            kept = (model, state) if continued else None
+            return self.experiment(stage + 1, found, kept)
+
+        def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
+            if not last:  # the test images are for the network that is found
+                return []
+            return [reading(task.use, model, variables, dataset, sum(self.lengths))]
+
+        return Experiment(
+            task,
+            trial,
+            self.lengths[stage],
+            read,
+            begin=None if before is None else begin,
+            follow=None if last else follow,
+            name=f"stage-{stage + 1}" if stage else "",
+        )
+
+    def _found(
+        self, stage: int, model: eq.EquivariantCNN, state: TrainingState
+    ) -> eq.Architecture:
+        """Return the groups of the next stage, tested now or read from the journal."""
+        entries = self.journal.entries
+        if stage >= len(entries):
+            entry = self._test(stage, model, state)
+            self.journal.keep(entry)
+        else:
+            entry = entries[stage]
+        return eq.Architecture.parse(self.task.ambient_group, entry["next"])
+
+    def _test(
+        self, stage: int, model: eq.EquivariantCNN, state: TrainingState
+    ) -> dict[str, Any]:
+        task, dataset = self.task, self.dataset
+        variables = weights_of(state).variables
+        images, labels = dataset.train
+        tested = slice(min(task.tested_images, len(labels)))
+        self.journal.say(f"testing with {len(labels[tested])} training images")
+        report = eq.symmetry_test(
+            variables,
+            model=model,
+            x=images[tested],
+            y=labels[tested],
+            key=jax.random.fold_in(jax.random.key(task.seed), ~stage),
+            level=task.level,
+            draws=max(DRAWS, math.ceil(1 / task.level)),
+        )
+        self.journal.say(report)
+        group, decided = named_group(report)
+        found = guided_schedule(model.architecture, group, task.late)
+        doubt = "" if decided else ", the likeliest of several: undecided"
+        self.journal.say(f"named: {group.name}{doubt}")
+        tried: tuple[Tightened, ...] = ()
+        if stage:
+            target, tried = tighten(
+                variables,
+                model=model,
+                larger=task.ambient_group,
+                x=dataset.validation.images,
+                y=dataset.validation.labels,
+            )
+            back = {each.layer for each in tried if each.accepted}
+            found = eq.Architecture(
+                tuple(
+                    target.architecture.groups[i] if i in back else H
+                    for i, H in enumerate(found.groups)
+                )
+            )
+        self.journal.say(f"groups from here on: {found}")
+        return {
+            "step": sum(self.lengths[: stage + 1]),
+            "groups": list(model.architecture.names),
+            "named": group.name,
+            "decided": decided,
+            "next": list(found.names),
+            "tightened": [
+                {
+                    "layer": model.layer_names[each.layer],
+                    "from": each.source.name,
+                    "to": each.target.name,
+                    "difference": round(each.difference, 6),
+                    "standard_error": round(each.standard_error, 6),
+                    "accepted": each.accepted,
+                }
+                for each in tried
+            ],
+            **_numbers(report),
+        }
+
+
+def _numbers(report: SymmetryTest) -> dict[str, Any]:
+    """Return a report as plain numbers, by group, and by layer and group."""
+
+    def row(evidence: Any) -> dict[str, Any]:
+        return {
+            "evidence": round(evidence.evidence, 4),
+            "p": evidence.p,
+            "rejected": evidence.rejected,
+            "gain": None if np.isnan(evidence.gain) else round(evidence.gain, 6),
+        }
+
+    return {
+        "level": report.level,
+        "network": {name: row(each) for name, each in report.network.items()},
+        "layers": {
+            "/".join(path): {name: row(each) for name, each in rows.items()}
+            for path, rows in report.layers.items()
+        },
+    }
