@@ -8,6 +8,7 @@ from eqjax.search.differentiable import (
 from eqjax.search.evolution import Evolution, SearchState as SearchState
 from eqjax.search.evolving import Evolved as Evolved, Network as Network, evolve
 from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
+from eqjax.search.perturbation import ReadOff as ReadOff, read_off
 from eqjax.search.proposals import (
     POLICIES as POLICIES,
     Proposal as Proposal,
@@ -26,4 +27,10 @@ SEARCHES: dict[str, type[Evolution]] = {
     "EquiNAS_E": Evolution,
 }
 
-__all__ = ["DifferentiableSearch", "Evolution", "evolve", "random_gradients"]
+__all__ = [
+    "DifferentiableSearch",
+    "Evolution",
+    "evolve",
+    "random_gradients",
+    "read_off",
+]
