@@ -1,6 +1,6 @@
 """Networks to test and to compare: probes of five lengths, and all that could follow.
 
-    python -m benchmarks.probes --out probes.npz [--quick] [--seconds S] [--seeds 0 1 2 3 4]
+    python -m benchmarks.probes --out FILE.npz [--quick] [--seconds S] [--seeds 0 1]
 
 For each variant of the embedded digits and every seed: the small network of the
 commands with D4 in all layers, trained for 125, 250, 375, 500 and 1,000 steps by the
@@ -121,13 +121,16 @@ def variables_of(file: Any, task: str, seed: int, steps: int) -> dict[str, Any]:
 
 def one(task: str, seed: int, lengths: Sequence[int], final: int) -> dict[str, Any]:
     """Return all arrays of a task and seed."""
-    dataset, found = digits.load(task), {}
+    dataset = digits.load(task)
+    found: dict[str, Any] = {}
     for steps in lengths:
         programs = population(steps, 1)
         ((stack, (member,)),) = trained(
             programs, [probe_network()], dataset, seed, steps
         )
-        error = float(programs.evaluate(stack, *dataset.validation).error[0])
+        error = float(
+            np.asarray(programs.evaluate(stack, *dataset.validation).error)[0]
+        )
         found[f"{task}/{seed}/error/{steps}"] = np.float32(error)
         for name, array in flat(member).items():
             found[f"{task}/{seed}/probe/{steps}/{name}"] = array
@@ -141,7 +144,7 @@ def one(task: str, seed: int, lengths: Sequence[int], final: int) -> dict[str, A
             for split in (dataset.validation, dataset.test)
         ]
         for i, member in enumerate(members):
-            errors = [float(metrics.error[i]) for metrics in measured]
+            errors = [float(np.asarray(m.error)[i]) for m in measured]
             rows.append([*errors, count_parameters(member.params)])
     found[f"{task}/{seed}/finals"] = np.array(rows)
     return found

@@ -48,15 +48,15 @@ class GroupEvidence:
         return self.gain / self.added_parameters
 
 
-class LayerEvidence(dict[Path, Mapping[str, GroupEvidence]]):
+class LayerEvidence(dict[Path | str, Mapping[str, GroupEvidence]]):
     """Rows by path of the layer, such as ("conv1",) or "conv1", and name of a group."""
 
     def __missing__(self, key: object) -> Mapping[str, GroupEvidence]:
         """Read a path that is written as people write it."""
         path = tuple(key.split("/")) if isinstance(key, str) else key
         if path in self.keys() and path != key:
-            return self[path]  # type: ignore[index]
-        known = ", ".join(map(show, self))
+            return self[path]
+        known = ", ".join(show(p) for p in self if isinstance(p, tuple))
         raise KeyError(f"no layer {key!r} was tested; layers are {known}")
 
 
@@ -100,7 +100,12 @@ class SymmetryTest(Echoed):
     def __str__(self) -> str:
         """Return a row per group, a column per layer, and what follows."""
         paths = list(self.layers)
-        head = ["group", "network", "p", *(f"{show(path)}" for path in paths)]
+        head = [
+            "group",
+            "network",
+            "p",
+            *(show(p) for p in paths if isinstance(p, tuple)),
+        ]
         rows = [head]
         for name, row in self.network.items():
             cells = [_cell(self.layers[path][name]) for path in paths]
@@ -109,8 +114,8 @@ class SymmetryTest(Echoed):
         found = " or ".join(H.name for H in self.maximal)
         lines = [
             table(rows),
-            f"evidence against each group, about 1 if the data have it (p by layer); x: "
-            f"rejected at the level {self.level:g}",
+            "evidence against each group, about 1 if the data have it (p by layer); "
+            f"x: rejected at the level {self.level:g}",
             f"not rejected: {found} ({self.blocks} blocks of {self.block_size})",
             *self.notes,
         ]

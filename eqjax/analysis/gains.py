@@ -1,10 +1,10 @@
 """What a relaxation of one layer is predicted to gain, from the gradient by its kernel.
 
 A layer tied to H has a gradient of which training has used the part P_H. Relaxed to S
-it may also use (P_S - P_H) of it. With curvature by the Fisher information, taken as equal
-in all of these directions, the loss can fall by |(P_S - P_H) E g|^2 / (2 f), where f is
-the variance of a sample's gradient per direction. The square is estimated without bias:
-from products of different blocks alone, so that noise promises nothing.
+it may also use (P_S - P_H) of it. With curvature by the Fisher information, taken as
+equal in all of these directions, the loss can fall by |(P_S - P_H) E g|^2 / (2 f),
+where f is the variance of a sample's gradient per direction. The square is estimated
+without bias: from products of different blocks alone, so that noise promises nothing.
 
 The same first-order measure says where networks are best grown (GradMax: Evci et al.
 2022).

@@ -133,7 +133,7 @@ def block_gradients(
         for each, stored, gradient in zip(layers, found, gradients, strict=True):
             stored[number] = each.gradient(np.asarray(gradient))
     for each, stored in zip(layers, found, strict=True):
-        finite: np.ndarray = np.isfinite(stored.reshape(len(stored), -1)).all(1)
+        finite = np.array([bool(np.isfinite(own).all()) for own in stored])
         if not finite.all():
             raise ValueError(
                 f"the gradient by the kernel of {show(each.path)} is not finite in "

@@ -181,9 +181,24 @@ class EquivariantCNN(nn.Module):
         return (*convs, "head") if self.head == "invariant" else convs
 
     def with_groups(self, groups: Mapping[tuple[str, ...], Group]) -> EquivariantCNN:
-        """Return the plain network, tied to a group for the path of every layer."""
-        chosen = tuple(groups[(name,)] for name in self.layer_names)
-        return self.clone(architecture=Architecture(chosen), constraint=Tied())
+        """Return the network with plain layers, tied to a group for the path of each.
+
+        Layers that are left out keep their group and their constraint.
+        """
+        paths = [(name,) for name in self.layer_names]
+        chosen = [
+            groups.get(path, own)
+            for path, own in zip(paths, self.architecture.groups, strict=True)
+        ]
+        constraints = [
+            Tied() if path in groups else own
+            for path, own in zip(paths, self.constraints, strict=True)
+        ]
+        alike = all(constraint == Tied() for constraint in constraints)
+        return self.clone(
+            architecture=Architecture(tuple(chosen)),
+            constraint=Tied() if alike else tuple(constraints),
+        )
 
     def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group to which the logits stay invariant however it is trained.

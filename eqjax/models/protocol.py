@@ -57,7 +57,8 @@ class SearchableModel(Protocol):
     def with_groups(self, groups: Mapping[tuple[str, ...], Group]) -> Self:
         """Return the plain network, tied to a group for the path of every layer.
 
-        Every layer is tied: there are no constraints left.
+        Every layer is tied: there are no constraints left. For `read_off`, which
+        decides one at a time, layers that it is given no group for stay as they are.
         """
         ...
 

@@ -19,6 +19,7 @@ from eqjax.search.parsimony import (
     PARSIMONY as PARSIMONY,
     one_standard_error as one_standard_error,
 )
+from eqjax.search.perturbation import ReadOff as ReadOff, read_off
 from eqjax.search.proposals import (
     POLICIES as POLICIES,
     Proposal as Proposal,
@@ -41,4 +42,10 @@ SEARCHES: dict[str, type[Evolution]] = {
     "EquiNAS_E": Evolution,
 }
 
-__all__ = ["DifferentiableSearch", "Evolution", "evolve", "random_gradients"]
+__all__ = [
+    "DifferentiableSearch",
+    "Evolution",
+    "evolve",
+    "random_gradients",
+    "read_off",
+]

@@ -176,10 +176,10 @@ def _record(trial, dataset, state, step, fitted) -> dict[str, Any]:
     measured = training.evaluate(variables, *dataset.validation, model=trial.model)
     return {
         "step": step,
-        "train_loss": _finite(fitted.loss),
-        "train_error": _finite(fitted.error),
-        "validation_loss": _finite(measured.loss),
-        "validation_error": _finite(measured.error),
+        "train_loss": finite(fitted.loss),
+        "train_error": finite(fitted.error),
+        "validation_loss": finite(measured.loss),
+        "validation_error": finite(measured.error),
     }
 
 
@@ -225,7 +225,7 @@ def _weights(trial, inputs, logits) -> dict[str, dict[str, float]]:
     }
 
 
-def _finite(value: Any) -> float | None:
+def finite(value: Any) -> float | None:
     """Return a number, or None for one that JSON cannot hold."""
     return float(value) if np.isfinite(value) else None
 
@@ -280,8 +280,8 @@ def reading(
     return {
         "reading": name,
         "groups": list(model.architecture.names),
-        "validation_error": _finite(measured.error),
-        "test_error": _finite(tested.error),
+        "validation_error": finite(measured.error),
+        "test_error": finite(tested.error),
         "training_parameters": training_parameters or count,
         "test_parameters": count,
         "steps": steps,

@@ -18,6 +18,7 @@ READINGS = {
     "collapsed": "",
     "best of front": "",
     "discretized": ", discretized",
+    "perturbation": ", read off by perturbation",
     "retrained": ", retrained",
 }
 LEVEL = 0.95  # of the intervals

@@ -5,15 +5,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+import jax
+import numpy as np
 import optax
 
 import eqjax as eq
 from eqjax.constraints.collections import PARAMS
-from eqjax.training import count_parameters
+from eqjax.search import ReadOff
+from eqjax.training import batches, count_parameters, pack_state, train
 from experiments.data.splits import Dataset
 from experiments.engine.experiment import Experiment, retraining
 from experiments.engine.optimizers import optimizer
-from experiments.engine.trial import TrainingState, Trial, reading, weights_of
+from experiments.engine.trial import (
+    TrainingState,
+    Trial,
+    finite,
+    reading,
+    weights_of,
+)
 from experiments.tasks.task import TRAINING, SingleTask
 
 
@@ -26,8 +35,9 @@ class DifferentiationTask(SingleTask):
     given."""
     epochs: float | None = None
     """Passes over the training images; 4 if not given, and at least 1,000 steps."""
-    mixture: Literal["learned", "random"] = "learned"
-    """Descend on the logits, or move them at random (control)."""
+    mixture: Literal["learned", "random", "uniform"] = "learned"
+    """Descend on the logits, move them at random (control), or never move them, so that
+    all candidates weigh the same."""
     mixture_rate: float = 0.05
     """Learning rate of the logits, by Adam; 0.01 in the authors' longer runs."""
     mixture_images: Literal["training", "held-out"] = "training"
@@ -44,6 +54,12 @@ class DifferentiationTask(SingleTask):
     """How far the logits of all but the largest group start below its own."""
     skip: Literal["none", "inside", "outside"] = "none"
     """The identity as a candidate of layers that allow it, in the softmax or beside."""
+    read_off: Literal["heaviest", "perturbation"] = "heaviest"
+    """Which group a layer gets: the one of the largest weight (of equal weights the
+    largest group); or, layer by layer, the largest that costs nothing on the validation
+    images."""
+    fine_tuning_steps: int = 100
+    """Of --read-off perturbation: training steps after every decided layer."""
     retrain: bool = True
     """Train the found architecture from scratch, too, for as many steps."""
 
@@ -51,14 +67,22 @@ class DifferentiationTask(SingleTask):
         """Reject values that no search can run with."""
         super().__post_init__()
         self.check_positive("epochs", "mixture_rate", "temperature")
+        self.check_whole("fine_tuning_steps")
         if not self.unrolled_step >= 0:
             raise ValueError("--unrolled-step must be at least 0")
+        if self.mixture == "uniform" and self.prior:
+            raise ValueError("--mixture uniform has equal weights, and no --prior")
+        if self.mixture == "uniform" and self.mixture_images != "training":
+            raise ValueError("--mixture uniform needs no --mixture-images of its own")
 
     @property
     def passes(self) -> float:
-        """Passes over the training images: two gradients per step of the mixture."""
+        """Passes over the training images: two gradients per step of the mixture.
+
+        Without the steps of fine-tuning between the layers of a read-off.
+        """
         epochs = TRAINING.passes if self.epochs is None else self.epochs
-        return epochs * (2 + self.retrain)
+        return epochs * (1 + (self.mixture != "uniform") + self.retrain)
 
     @property
     def candidates(self) -> tuple[eq.Group, ...]:
@@ -99,17 +123,20 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
     model = task.model(eq.Architecture.uniform(largest, task.layers), task.constraints)
     weight_optimizer = task.weight_optimizer(steps)
     inputs = task.inputs(dataset)
-    mixture_optimizer = optimizer("adam", task.mixture_rate)
-    if task.mixture == "random":
-        draws = eq.random_gradients(task.seed)
-        mixture_optimizer = optax.chain(draws, mixture_optimizer)
-    trial = Trial(
-        model,
-        weight_optimizer,
-        mixture_optimizer=mixture_optimizer,
-        unrolled_step=task.unrolled_step,
-        held_out=task.mixture_images == "held-out",
-    )
+    trial = Trial(model, weight_optimizer)
+    if task.mixture != "uniform":
+        mixture_optimizer = optimizer("adam", task.mixture_rate)
+        if task.mixture == "random":
+            draws = eq.random_gradients(task.seed)
+            mixture_optimizer = optax.chain(draws, mixture_optimizer)
+        trial = Trial(
+            model,
+            weight_optimizer,
+            mixture_optimizer=mixture_optimizer,
+            unrolled_step=task.unrolled_step,
+            held_out=task.mixture_images == "held-out",
+        )
+    decided = Decided(task, model)
 
     def read(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
         count = count_parameters(variables[PARAMS])
@@ -125,12 +152,76 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
                 for change in report.layers
             }
             rows.append(row)
+        if task.read_off == "perturbation":
+            plain, target, told = decided.by_perturbation(variables, dataset)
+            longer = steps + len(told.layers) * task.fine_tuning_steps
+            row = reading("perturbation", target, plain, dataset, longer, count)
+            rows.append({**row, "removals": removals(told)})
         return rows
 
     def follow(state: TrainingState) -> Experiment:
         variables = weights_of(state).variables
-        _, found, _ = eq.discretize(variables, model=model, inputs=inputs)
+        if task.read_off == "perturbation":
+            _, found, _ = decided.by_perturbation(variables, dataset)
+        else:
+            _, found, _ = eq.discretize(variables, model=model, inputs=inputs)
         return retraining(task, found, weight_optimizer, steps)
 
     kept = follow if task.retrain else None
     return Experiment(task, trial, steps, read, follow=kept)
+
+
+@dataclasses.dataclass
+class Decided:
+    """The network of a task read off by perturbation, once in a process.
+
+    Attributes:
+      task: of the command line.
+      model: the network, with mixed layers.
+      found: variables, network and report, once they are known.
+    """
+
+    task: DifferentiationTask
+    model: eq.EquivariantCNN
+    found: tuple[Any, eq.EquivariantCNN, ReadOff] | None = None
+
+    def by_perturbation(
+        self, variables: Any, dataset: Dataset
+    ) -> tuple[Any, eq.EquivariantCNN, ReadOff]:
+        """Return variables, network and report; never looks at the test images."""
+        if self.found is not None:
+            return self.found
+        steps, size = self.task.fine_tuning_steps, self.task.batch_size
+        tuner = self.task.weight_optimizer(steps)
+
+        def fine_tune(variables: Any, model: eq.EquivariantCNN, key: jax.Array) -> Any:
+            rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+            state = pack_state(variables, tuner.init(variables[PARAMS]))
+            drawn = batches(dataset.train, size, steps, rng)
+            return train(state, drawn, model=model, optimizer=tuner)[0].variables
+
+        self.found = eq.read_off(
+            variables,
+            model=self.model,
+            x=dataset.validation.images,
+            y=dataset.validation.labels,
+            fine_tune=fine_tune,
+            key=jax.random.fold_in(jax.random.key(self.task.seed), 2),
+        )
+        return self.found
+
+
+def removals(report: ReadOff) -> dict[str, dict[str, Any]]:
+    """Return what removals cost, by layer in the order of decision, and candidate."""
+    return {
+        "/".join(layer.path): {
+            name: {
+                "share": round(removal.share, 6),
+                "cost": finite(removal.cost),
+                "standard_error": finite(removal.standard_error),
+                "needed": removal.needed,
+            }
+            for name, removal in layer.removals.items()
+        }
+        for layer in report.layers
+    }

@@ -100,6 +100,12 @@ def methods(ambient: str = "D4") -> dict[str, Callable[..., MethodTask]]:
     found["random mixture"] = lambda **task: DifferentiationTask(
         mixture="random", **task
     )
+    found["EquiNAS_D by perturbation"] = lambda **task: DifferentiationTask(
+        read_off="perturbation", **task
+    )
+    found["uniform mixture by perturbation"] = lambda **task: DifferentiationTask(
+        mixture="uniform", read_off="perturbation", **task
+    )
     for search in SEARCHES:
         found[search] = _evolve(search=search, retrain=True)
     found["EquiNAS_S"] = GuidedTask

@@ -1,5 +1,6 @@
 """Baselines, the differentiable search and comparisons from the command line."""
 
+import dataclasses
 import json
 
 import jax
@@ -14,7 +15,7 @@ from experiments.data.splits import Split
 from experiments.runs import files
 from experiments.runs.files import read_lines
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
-from experiments.tasks.differentiate import DifferentiationTask
+from experiments.tasks.differentiate import Decided, DifferentiationTask
 from tests.tiny import SMALL, TINY
 
 
@@ -107,6 +108,65 @@ def test_the_switches_of_the_search(folder, extra):
         assert "skip" not in last["conv1"]
         assert last["head"]["D4"] > 2 * last["head"]["C1"]  # exp(2 / 2), still
     assert np.ptp(list(last["head"].values())) > 0
+
+
+@pytest.mark.parametrize("mixture", ["learned", "uniform"])
+def test_groups_are_read_off_by_perturbation_and_again_after_a_kill(
+    folder, monkeypatch, mixture
+):
+    groups = ["--groups", "D4", "C1", "--epochs", "0.5", "--mixture", mixture]
+    chosen = ["--read-off", "perturbation", "--fine-tuning-steps", "2"]
+    differentiate.main([*TINY, *groups, *chosen, "--name", "whole"])
+    whole, killed = folder / "runs/whole", folder / "runs/killed"
+    rows = json.loads((whole / "result.json").read_text())["readings"]
+    assert [row["reading"] for row in rows] == [
+        "mixed",
+        "collapsed",
+        "discretized",
+        "perturbation",
+    ]
+    assert ("mixtures" in rows[0]) == (mixture == "learned")
+    found = rows[-1]
+    assert found["steps"] == rows[0]["steps"] + 3 * 2
+    assert set(found["removals"]) == {"conv1", "conv2", "head"}
+    decided = {
+        layer: "C1" if own["C1"]["needed"] else "D4"
+        for layer, own in found["removals"].items()
+    }
+    assert found["groups"] == [decided[name] for name in ("conv1", "conv2", "head")]
+    (retrained,) = json.loads((whole / "retrained/result.json").read_text())["readings"]
+    assert retrained["groups"] == found["groups"]
+
+    class Killed(Exception):
+        pass
+
+    save = files.write_atomically
+
+    def die(path, content):
+        if path.name == "checkpoint.msgpack" and path.parent.name == "retrained":
+            raise Killed
+        save(path, content)
+
+    monkeypatch.setattr(files, "write_atomically", die)
+    with pytest.raises(Killed):
+        differentiate.main([*TINY, *groups, *chosen, "--name", "killed"])
+    monkeypatch.setattr(files, "write_atomically", save)
+    differentiate.main(["--name", "killed", "--resume"])
+    for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
+        for path in (name, f"retrained/{name}"):
+            assert (whole / path).read_bytes() == (killed / path).read_bytes()
+
+
+def test_a_read_off_never_sees_the_test_images(folder):
+    dataset = catalogue.load("quarter")
+    blind = dataclasses.replace(dataset, test=Split(None, None))
+    task = DifferentiationTask(
+        groups=("D4", "C1"), mixture="uniform", fine_tuning_steps=1, **SMALL
+    )
+    trial = task.prepare(dataset).trial
+    state = trial.init(0, task.inputs(dataset))
+    model = Decided(task, trial.model).by_perturbation(state.variables, blind)[1]
+    assert model.constraint == eq.Tied()
 
 
 def test_half_of_the_digits_is_kept_for_the_mixture(folder):
@@ -307,6 +367,21 @@ def test_one_trial_is_one_program_for_all_seeds():
             "--mixture-rate must be positive",
         ),
         (differentiate.main, ["--temperature", "0"], "--temperature must be positive"),
+        (
+            differentiate.main,
+            ["--mixture", "uniform", "--prior", "2"],
+            "--mixture uniform has equal weights, and no --prior",
+        ),
+        (
+            differentiate.main,
+            ["--mixture", "uniform", "--mixture-images", "held-out"],
+            "--mixture uniform needs no --mixture-images",
+        ),
+        (
+            differentiate.main,
+            ["--fine-tuning-steps", "0"],
+            "--fine-tuning-steps must be at least 1",
+        ),
         (differentiate.main, ["--resume", "--name", "no"], "there is no run 'no'"),
         (
             compare.main,
