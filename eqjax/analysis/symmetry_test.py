@@ -56,7 +56,7 @@ def symmetry_test(
     level: float = 0.05,
     draws: int = 999,
     block_size: int | None = None,
-    whiten: bool = False,
+    whiten: bool = True,
     memory: int = 2**30,
     move_targets: Callable[[Any, int], Any] = lambda y, u: y,
     call_kwargs: Mapping[str, Any] | None = None,
