@@ -12,15 +12,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 import eqjax as eq
-from benchmarks.truth import NETWORK, SIZE
+from benchmarks.truth import NETWORK, SIZE, six_groups
+from eqjax.constraints.collections import PARAMS
 from eqjax.search import SEARCHES, SELECTIONS, pareto_front
+from eqjax.training import batches, pack_state, train
 from experiments.data.schedules import Schedule
 from experiments.data.splits import Dataset
 from experiments.engine.trial import fit, piece_lengths, weights_of
 from experiments.tasks.differentiate import DifferentiationTask
 from experiments.tasks.evolve import EvolutionTask, make_loop
+from experiments.tasks.guide import GuidedTask
 
 RealSearch = Callable[[str, int], tuple[Schedule, int]]
 
@@ -33,12 +37,14 @@ class Mixed(NamedTuple):
       model: with a mixture in every layer.
       inputs: shape of a batch.
       dataset: that it was trained on.
+      config: the settings of the search.
     """
 
     variables: Any
     model: eq.EquivariantCNN
     inputs: jax.ShapeDtypeStruct
     dataset: Dataset
+    config: DifferentiationTask
 
 
 def evolved(
@@ -78,9 +84,8 @@ def mixed(task: str, seed: int, *, quick: bool) -> tuple[Mixed, int]:
     lengths = piece_lengths(experiment.steps, config.steps(1, dataset))
     *_, (state, _) = fit(experiment.trial, dataset, inputs, seed, lengths)
     variables = weights_of(state).variables
-    return Mixed(
-        variables, experiment.trial.model, inputs, dataset
-    ), 2 * experiment.steps
+    found = Mixed(variables, experiment.trial.model, inputs, dataset, config)
+    return found, 2 * experiment.steps
 
 
 def heaviest(found: Mixed) -> tuple[Schedule, int]:
@@ -89,9 +94,51 @@ def heaviest(found: Mixed) -> tuple[Schedule, int]:
     return model.architecture.names, 0
 
 
+def by_perturbation(found: Mixed) -> tuple[Schedule, int]:
+    """Read off the largest group that held-out losses can do with, layer by layer."""
+    config, dataset = found.config, found.dataset
+    optimizer = config.weight_optimizer(config.fine_tuning_steps)
+
+    def fine_tune(variables: Any, model: Any, key: jax.Array) -> Any:
+        state = pack_state(variables, optimizer.init(variables[PARAMS]))
+        rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+        steps = config.fine_tuning_steps
+        drawn = batches(dataset.train, config.batch_size, steps, rng)
+        return train(state, drawn, model=model, optimizer=optimizer)[0].variables
+
+    key = jax.random.key(config.seed)
+    x, y = dataset.validation
+    _, model, _ = eq.read_off(
+        found.variables, model=found.model, x=x, y=y, fine_tune=fine_tune, key=key
+    )
+    layers = len(model.architecture)
+    return model.architecture.names, layers * config.fine_tuning_steps
+
+
+def guided(task: str, seed: int, *, quick: bool) -> tuple[Schedule, int]:
+    """Return what EquiNAS_S trains; a gradient of the test counts as one of a step."""
+    config = GuidedTask(
+        data=task,
+        image_size=SIZE,
+        seed=seed,
+        groups=tuple(group.name for group in six_groups()),
+        epochs=0.1 if quick else None,
+        **NETWORK,
+    )
+    dataset = config.load()
+    inputs = config.inputs(dataset)
+    probe = config.prepare(dataset)
+    lengths = piece_lengths(probe.steps, config.steps(1, dataset))
+    *_, (state, _) = fit(probe.trial, dataset, inputs, seed, lengths)
+    found = probe.follow(state)  # type: ignore[misc]
+    tested = min(config.tested_images, len(dataset.train.labels)) // config.batch_size
+    return found.trial.model.architecture.names, probe.steps + tested + found.steps
+
+
 # Each returns a schedule, and the gradient steps that it takes besides.
 READ_OFFS: dict[str, Callable[[Mixed], tuple[Schedule, int]]] = {
     "heaviest": heaviest,
+    "perturbation": by_perturbation,
 }
 
 
@@ -120,10 +167,17 @@ def real_searches(*, quick: bool = False) -> dict[str, RealSearch]:
     Args:
       quick: far fewer steps.
     """
-    found: dict[str, RealSearch] = {}
+    found: dict[str, RealSearch] = {"EquiNAS_S": functools.partial(guided, quick=quick)}
     for selection in SELECTIONS:
         kind: dict[str, Any] = {"selection": selection, "quick": quick}
         found[f"EquiNAS_E, {selection}"] = functools.partial(evolved, **kind)
+    back: dict[str, Any] = {
+        "proposals": "relax_and_constrain",
+        "parsimony": "one-standard-error",
+        "rescore": True,
+        "quick": quick,
+    }
+    found["EquiNAS_E, ways back"] = functools.partial(evolved, **back)
     for search in SEARCHES:
         if search != "EquiNAS_E":
             kind = {"search": search, "quick": quick}

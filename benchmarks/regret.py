@@ -1,6 +1,6 @@
 """How far from the best schedule is what a search returns, and at what cost?
 
-    python -m benchmarks.regret [--quick] [--json FILE]
+    python -m benchmarks.regret [--quick] [--json FILE] [--seeds N]
 
 The regret of a schedule is its test error minus that of the best of all 126, both by
 the table of `experiments.data.schedules` in the mean over seeds, in percentage points.
@@ -28,6 +28,7 @@ import eqjax as eq
 from benchmarks.real_searches import RealSearch, real_searches
 from benchmarks.report import arguments, finish
 from benchmarks.table_searches import Outcome, fixed, table_searches
+from experiments import shell
 from experiments.data.schedules import Schedule, Schedules
 from experiments.reports.pictures import save
 from experiments.reports.tradeoffs import regret_figure
@@ -156,9 +157,11 @@ def report(options: argparse.Namespace, found: dict, *, picture: bool) -> None:
 
 def main() -> None:
     """Search, judge, and write."""
-    options = arguments(__doc__)
+    options = arguments(__doc__, seeds=3)
+    shell.keep_compiled()
     table = Schedules.load()
-    tasks = {task: table.seeds(task) for task in table.tasks}
+    seeds = min(options.seeds, len(table.seeds(table.tasks[0])))
+    tasks = {task: table.seeds(task)[:seeds] for task in table.tasks}
     saved = options.json and options.json.with_suffix(".jsonl")
     if options.quick:
         tasks, saved = {"quarter": table.seeds("quarter")[:1]}, None

@@ -17,13 +17,15 @@ from typing import Any
 import jax
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Parse --quick and --json."""
+def arguments(description: str | None, seeds: int = 0) -> argparse.Namespace:
+    """Parse --quick and --json, and --seeds where there are any by default."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="end within a minute")
     parser.add_argument("--json", type=Path, help="write the result here, too")
+    if seeds:
+        parser.add_argument("--seeds", type=int, default=seeds, help="seeds of each")
     return parser.parse_args()
 
 

@@ -108,7 +108,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     nontrivial = [row["true_rejected"] for row in rows if row["nontrivial"]]
     return {
         "named_right": statistics.mean(row["right"] for row in rows),
-        "false_rejections": statistics.mean(nontrivial),
+        "false_rejections": statistics.mean(nontrivial) if nontrivial else 0.0,
         "seconds_over_training": statistics.median(
             row["seconds_test"] / row["seconds_training"] for row in rows
         ),

@@ -56,6 +56,8 @@ class Outcome:
 
 def lattice_of(groups: Sequence[Group]) -> tuple[Group, ...]:
     """Return the groups and all their joins without the trivial one, largest first."""
+    if not groups:
+        return ()
     found = set(groups)
     while True:
         joined = {H.join(K) for H in found for K in found} | found

@@ -246,7 +246,7 @@ def _lattice(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
                 f"groups must be subgroups of {whole!r}, which the network is tied to, "
                 f"got {group!r}{difference(group.ambient, whole.ambient)}"
             )
-    return lattice_of(groups) if groups else ()
+    return lattice_of([H for H in groups if H.order > 1])
 
 
 def _gram(

@@ -31,6 +31,9 @@ DRAWS = 999
 class GuidedTask(SingleTask):
     """Let an exact test of a symmetric network's gradients name the groups."""
 
+    groups: tuple[str, ...] | None = None
+    """Subgroups that may be named, with all that two of them generate; all subgroups if
+    not given. The probe has the ambient group in all layers."""
     use: Literal["retrained", "continued"] = "retrained"
     """Train a network of the named groups from scratch, or relax the probe and train it
     on."""
@@ -53,6 +56,8 @@ class GuidedTask(SingleTask):
         super().__post_init__()
         self.check_positive("epochs")
         self.check_whole("tested_images", "milestones")
+        if self.candidates == ():
+            raise ValueError("--groups needs at least one group")
         for name in ("probe", "late"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"--{name} must be above 0 and at most 1")
@@ -69,6 +74,14 @@ class GuidedTask(SingleTask):
         """Passes over the training images, without those of the test."""
         epochs = TRAINING.passes if self.epochs is None else self.epochs
         return epochs * (1 + self.probe * (self.use == "retrained"))
+
+    @property
+    def candidates(self) -> tuple[eq.Group, ...] | None:
+        """The groups that may be named, the trivial one besides; None for all."""
+        if self.groups is None:
+            return None
+        named = {self.ambient_group.subgroup(name, 0) for name in self.groups}
+        return tuple(H for H in self.ambient_group.subgroups if H in named)
 
     def length(self, dataset: Dataset) -> int:
         """Return the steps behind the final network."""
@@ -223,6 +236,7 @@ class Stages:
             key=jax.random.fold_in(jax.random.key(task.seed), ~stage),
             level=task.level,
             draws=max(DRAWS, math.ceil(1 / task.level)),
+            groups=task.candidates,
         )
         self.journal.say(report)
         group, decided = named_group(report)
