@@ -1,6 +1,6 @@
 """How far from the best schedule is what a search returns, and at what cost?
 
-    python -m benchmarks.regret [--quick] [--json FILE] [--seeds N]
+    python -m benchmarks.regret [--quick] [--json FILE] [--seeds N] [--only '*S*']
 
 The regret of a schedule is its test error minus that of the best of all 126, both by
 the table of `experiments.data.schedules` in the mean over seeds, in percentage points.
@@ -8,15 +8,16 @@ Every search has a seed for each of the table's; those that train by the table a
 have the trainings of that seed. Searches by real runs (about two minutes each on a
 core, 72 of them or more) use the same network on the same digits; with --json
 results/regret.json, each is written to results/regret.jsonl as soon as it is done, and
-not run again. The cost is the gradient steps of all networks together. A search names
-the group that all layers of its schedule have in common; the share of right ones is
-given, too. The last line has the means by method; docs/regret.png is drawn from them
+not run again; --only has patterns of those that are wanted. The cost is the gradient
+steps of all networks together. A search names the group that all layers of its schedule
+have in common; the share of right ones is given, too. The last line has the means by method; docs/regret.png is drawn from them
 (not with --quick, which runs short searches on one task with one seed).
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import functools
 import statistics
 import time
@@ -157,7 +158,7 @@ def report(options: argparse.Namespace, found: dict, *, picture: bool) -> None:
 
 def main() -> None:
     """Search, judge, and write."""
-    options = arguments(__doc__, seeds=3)
+    options = arguments(__doc__, seeds=3, only="*")
     shell.keep_compiled()
     table = Schedules.load()
     seeds = min(options.seeds, len(table.seeds(table.tasks[0])))
@@ -165,7 +166,13 @@ def main() -> None:
     saved = options.json and options.json.with_suffix(".jsonl")
     if options.quick:
         tasks, saved = {"quarter": table.seeds("quarter")[:1]}, None
-    methods = searches(table, real_searches(quick=options.quick), saved)
+    real = real_searches(quick=options.quick)
+    wanted = {
+        name: run
+        for name, run in real.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.only)
+    }
+    methods = searches(table, wanted, saved)
     report(options, compare(table, methods, tasks), picture=not options.quick)
 
 

@@ -17,13 +17,17 @@ from typing import Any
 import jax
 
 
-def arguments(description: str | None, seeds: int = 0) -> argparse.Namespace:
-    """Parse --quick and --json, and --seeds where there are any by default."""
+def arguments(
+    description: str | None, seeds: int = 0, only: str = ""
+) -> argparse.Namespace:
+    """Parse --quick and --json, and --seeds and --only where they have defaults."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="end within a minute")
     parser.add_argument("--json", type=Path, help="write the result here, too")
+    if only:
+        parser.add_argument("--only", nargs="+", default=[only], help="patterns")
     if seeds:
         parser.add_argument("--seeds", type=int, default=seeds, help="seeds of each")
     return parser.parse_args()

@@ -56,7 +56,7 @@ class GuidedTask(SingleTask):
         super().__post_init__()
         self.check_positive("epochs")
         self.check_whole("tested_images", "milestones")
-        if self.candidates == ():
+        if self.candidates_of(self.ambient_group) == ():
             raise ValueError("--groups needs at least one group")
         for name in ("probe", "late"):
             if not 0 < getattr(self, name) <= 1:
@@ -75,13 +75,12 @@ class GuidedTask(SingleTask):
         epochs = TRAINING.passes if self.epochs is None else self.epochs
         return epochs * (1 + self.probe * (self.use == "retrained"))
 
-    @property
-    def candidates(self) -> tuple[eq.Group, ...] | None:
-        """The groups that may be named, the trivial one besides; None for all."""
+    def candidates_of(self, group: eq.Group) -> tuple[eq.Group, ...] | None:
+        """Return the subgroups of a group that may be named; None for all."""
         if self.groups is None:
             return None
         named = {self.ambient_group.subgroup(name, 0) for name in self.groups}
-        return tuple(H for H in self.ambient_group.subgroups if H in named)
+        return tuple(H for H in group.subgroups if H in named)
 
     def length(self, dataset: Dataset) -> int:
         """Return the steps behind the final network."""
@@ -233,10 +232,10 @@ class Stages:
             model=model,
             x=images[tested],
             y=labels[tested],
-            key=jax.random.fold_in(jax.random.key(task.seed), ~stage),
+            key=test_key(task.seed, stage),
             level=task.level,
             draws=max(DRAWS, math.ceil(1 / task.level)),
-            groups=task.candidates,
+            groups=task.candidates_of(model.symmetry(dataset.image_shape[:2])),
         )
         self.journal.say(report)
         group, decided = named_group(report)
@@ -279,6 +278,11 @@ class Stages:
             ],
             **_numbers(report),
         }
+
+
+def test_key(seed: int, stage: int) -> jax.Array:
+    """Return the key of a test; 0 and 1 are those of weights and batches."""
+    return jax.random.fold_in(jax.random.key(seed), 2 + stage)
 
 
 def _numbers(report: SymmetryTest) -> dict[str, Any]:
