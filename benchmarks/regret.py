@@ -10,8 +10,9 @@ core, 72 of them or more) use the same network on the same digits; with --json
 results/regret.json, each is written to results/regret.jsonl as soon as it is done, and
 not run again; --only has patterns of those that are wanted. The cost is the gradient
 steps of all networks together. A search names the group that all layers of its schedule
-have in common; the share of right ones is given, too. The last line has the means by method; docs/regret.png is drawn from them
-(not with --quick, which runs short searches on one task with one seed).
+have in common; the share of right ones is given, too. The last line has the means by
+method; docs/regret.png is drawn from them (not with --quick, which runs short searches
+on one task with one seed).
 """
 
 from __future__ import annotations

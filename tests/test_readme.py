@@ -43,6 +43,12 @@ def test_the_mixtures_of_the_page_are_found(environment):
     assert "restarted" in printed
 
 
+def test_the_symmetry_of_the_page_is_named(environment):
+    printed = printed_by(ROOT / "docs/symmetry-tests.md", environment)
+    assert "not rejected: C4 (" in printed
+    assert printed.endswith("D4 D4 C4\n")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):

@@ -93,12 +93,12 @@ class GuidedTask(SingleTask):
 
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the training of the probe, and what follows it."""
-        return self.plan(dataset, Journal())
+        return self.plan(dataset, Journal(self.ambient))
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Search, or continue to, in a folder; return the rows of the report."""
         dataset = self.load()
-        journal = Journal(folder, console)
+        journal = Journal(self.ambient, folder, console)
         return experiment.run(self.plan(dataset, journal), dataset, folder, console)
 
     def plan(self, dataset: Dataset, journal: Journal) -> Experiment:
@@ -118,10 +118,12 @@ class Journal:
     """What the tests of a run found, kept in its folder.
 
     Attributes:
+      ambient: name of the ambient group.
       folder: of the run; nothing is kept if None.
       console: to print on; nothing is printed if None.
     """
 
+    ambient: str
     folder: Path | None = None
     console: Console | None = None
 
@@ -139,7 +141,7 @@ class Journal:
         files.write_json(self.folder / EVIDENCE, entries)
         from experiments.reports import evidence, pictures  # slow to import
 
-        figure = evidence.evidence_figure(entries)
+        figure = evidence.evidence_figure(entries, self.ambient)
         pictures.save(figure, self.folder / PICTURE)
 
     def say(self, text: Any) -> None:

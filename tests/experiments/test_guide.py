@@ -1,0 +1,114 @@
+"""The guided search from the command line: its files, its resumption, its picture."""
+
+import json
+
+import pytest
+
+from experiments import guide
+from experiments.engine import trial
+from experiments.reports.evidence import evidence_figure
+from experiments.runs.files import read_lines
+from experiments.tasks.guide import GuidedTask
+from tests.tiny import TINY
+
+FEW = [*TINY, "--tested-images", "40", "--epochs", "2"]
+
+
+def run(name, *arguments):
+    guide.main([*FEW, *arguments, "--name", name])
+
+
+def results(folder):
+    """All results below a run, without what only time tells."""
+    return {
+        str(path.relative_to(folder)): json.loads(path.read_text())
+        for path in folder.rglob("*.json")
+        if path.name != "config.json"
+    }
+
+
+@pytest.mark.parametrize("use", ["retrained", "continued"])
+def test_a_search_is_written_and_goes_on_after_a_kill(folder, capsys, monkeypatch, use):
+    arguments = ["--use", use, "--probe", "0.25"]
+    run("whole", *arguments)
+    printed = capsys.readouterr().out
+    assert "not rejected:" in printed
+    assert "groups from here on:" in printed
+    whole, killed = folder / "runs/whole", folder / "runs/killed"
+    entries = json.loads((whole / "evidence.json").read_text())
+    assert len(entries) == (1 if use == "retrained" else 2)
+    assert (whole / "evidence.png").stat().st_size > 10_000
+    assert entries[0]["groups"] == ["D4"] * 3
+    last = whole / ("stage-2" if use == "retrained" else "stage-2/stage-3")
+    (row,) = json.loads((last / "result.json").read_text())["readings"]
+    assert row["reading"] == use
+    assert row["test_error"] is not None
+    assert row["groups"] == entries[-1]["next"]
+    records = read_lines(last / "metrics.jsonl")
+    assert records[-1]["validation_error"] is not None
+
+    taken, true_record = [], trial._record
+
+    def interrupted(*arguments):
+        taken.append(1)
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        return true_record(*arguments)
+
+    monkeypatch.setattr(trial, "_record", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        run("killed", *arguments)
+    assert stopped.value.code == 130
+    monkeypatch.setattr(trial, "_record", true_record)
+    guide.main(["--name", "killed", "--resume"])
+    assert results(killed) == results(whole)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"probe": 0}, "--probe must be above 0"),
+        ({"late": 2}, "--late must be above 0"),
+        ({"level": 1}, "--level must be between"),
+        ({"use": "continued", "probe": 0.5}, "--probe times --milestones"),
+        ({"groups": ()}, "--groups needs at least one"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        GuidedTask(**settings)
+
+
+def entry(groups, layers=("conv1", "head"), p=0.001, evidence=30.0):
+    rows = {
+        name: {"evidence": evidence, "p": p, "rejected": p < 0.05, "gain": 0.1}
+        for name in groups
+    }
+    return {
+        "step": 100,
+        "named": "C1",
+        "level": 0.05,
+        "network": rows,
+        "layers": dict.fromkeys(layers, rows),
+    }
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [entry(["D4", "C4", "C2"])],
+        [entry([]), entry(["D4"], p=1.0, evidence=0.0)],
+        [entry(["D4", "C4"], [f"layer{i}" for i in range(30)])],
+    ],
+)
+def test_pictures_of_no_group_of_zeros_and_of_many_layers(entries, tmp_path):
+    figure = evidence_figure(entries)
+    figure.savefig(tmp_path / "evidence.png")
+    assert len(figure.axes) >= 2 * len(entries)
+
+
+def test_a_picture_of_many_groups(tmp_path):
+    from eqjax.groups import standard_group
+
+    groups = [H.name for H in standard_group("Oh").subgroups[:-1]]
+    evidence_figure([entry(groups)], "Oh").savefig(tmp_path / "evidence.png")
