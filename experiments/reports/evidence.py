@@ -17,6 +17,7 @@ from eqjax.groups import standard_group
 
 SMALLEST_P = 1e-3  # darker is not drawn
 WIDE = 12  # groups beside each other that have room for numbers
+MANY = 24  # groups; of more, one of each family is drawn
 
 
 def evidence_figure(
@@ -29,20 +30,36 @@ def evidence_figure(
         network and layers.
       ambient: name of the ambient group.
     """
+    whole = standard_group(ambient)
+    shown = [shown_groups(entry, whole) for entry in entries]
     layers = max(len(entry["layers"]) for entry in entries)
     height = max(3.2, 1.6 + 0.4 * (layers + 1))
-    figure = Figure(figsize=(11.5, height * len(entries)), layout="constrained")
+    width = max(11.5, 0.9 * max(map(len, shown)))
+    figure = Figure(figsize=(width, height * len(entries)), layout="constrained")
     axes = figure.subplots(len(entries), 2, squeeze=False)
-    for (left, right), entry in zip(axes, entries, strict=True):
-        draw_lattice(left, entry, standard_group(ambient))
-        draw_layers(right, entry)
+    for (left, right), entry, groups in zip(axes, entries, shown, strict=True):
+        draw_lattice(left, entry, groups)
+        draw_layers(right, entry, [H.name for H in groups])
     return figure
 
 
-def draw_lattice(axes: Axes, entry: Mapping[str, Any], ambient: eq.Group) -> None:
-    """Draw the tested groups by order, colored by p, with the evidence inside."""
+def shown_groups(entry: Mapping[str, Any], ambient: eq.Group) -> list[eq.Group]:
+    """Return the tested groups; of many, that of the least p in every family."""
     rows = entry["network"]
     groups = [H for H in ambient.subgroups if H.name in rows]
+    if len(groups) <= MANY:
+        return groups
+    least: dict[str, eq.Group] = {}
+    for H in sorted(groups, key=lambda H: rows[H.name]["p"]):
+        least.setdefault(H.family, H)
+    return [H for H in groups if H in least.values()]
+
+
+def draw_lattice(
+    axes: Axes, entry: Mapping[str, Any], groups: Sequence[eq.Group]
+) -> None:
+    """Draw groups by their order, colored by p, with the evidence inside."""
+    rows = entry["network"]
     axes.set_axis_off()
     axes.set_title(
         f"network at step {entry['step']}: p of every group, named {entry['named']}",
@@ -87,9 +104,9 @@ def draw_lattice(axes: Axes, entry: Mapping[str, Any], ambient: eq.Group) -> Non
     axes.figure.colorbar(scale, ax=axes, label="p", shrink=0.8)
 
 
-def draw_layers(axes: Axes, entry: Mapping[str, Any]) -> None:
-    """Draw the evidence of every layer against every group."""
-    layers, groups = list(entry["layers"]), list(entry["network"])
+def draw_layers(axes: Axes, entry: Mapping[str, Any], groups: Sequence[str]) -> None:
+    """Draw the evidence of every layer against groups, by their names."""
+    layers = list(entry["layers"])
     axes.set_title("evidence by layer, about 1 if the data have it", fontsize="medium")
     if not groups:
         axes.set_axis_off()
