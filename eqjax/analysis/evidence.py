@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from eqjax.analysis.drawing import evidence_figure
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.morphism.matching import Path, show
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +102,22 @@ class SymmetryTest(Echoed):
         """The maximal groups that are not rejected for a layer."""
         return maximal(self.layers[path], self.group.smallest)
 
+    def numbers(self) -> dict[str, Any]:
+        """Return the report as plain numbers, for JSON: by group, and by layer."""
+        return {
+            "level": self.level,
+            "network": {name: _numbers(row) for name, row in self.network.items()},
+            "layers": {
+                show(path): {name: _numbers(row) for name, row in rows.items()}
+                for path, rows in self.layers.items()
+                if isinstance(path, tuple)
+            },
+        }
+
+    def draw(self) -> Figure:
+        """Draw the lattice of groups, colored by p, and the evidence by layer."""
+        return evidence_figure([self.numbers()], self.group.ambient)
+
     def __str__(self) -> str:
         """Return a row per group, a column per layer, and what follows."""
         paths = list(self.layers)
@@ -127,6 +148,15 @@ def maximal(rows: Mapping[str, GroupEvidence], smallest: Group) -> tuple[Group, 
     kept = [row.group for row in rows.values() if not row.rejected]
     found = tuple(H for H in kept if not any(H < K for K in kept))
     return found or (smallest,)
+
+
+def _numbers(row: GroupEvidence) -> dict[str, Any]:
+    return {
+        "evidence": round(row.evidence, 4),
+        "p": row.p,
+        "rejected": row.rejected,
+        "gain": None if math.isnan(row.gain) else round(row.gain, 6),
+    }
 
 
 def _cell(row: GroupEvidence) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 from rich.console import Console
 
 import eqjax as eq
-from eqjax.analysis import SymmetryTest
+from eqjax.analysis.drawing import evidence_figure
+from eqjax.groups import standard_group
 from eqjax.search import Tightened, guided_schedule, named_group, tighten
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
@@ -139,9 +139,13 @@ class Journal:
             return
         entries = [*self.entries, entry]
         files.write_json(self.folder / EVIDENCE, entries)
-        from experiments.reports import evidence, pictures  # slow to import
+        from experiments.reports import pictures  # slow to import
 
-        figure = evidence.evidence_figure(entries, self.ambient)
+        titled = [
+            {**each, "title": f"step {each['step']}: p by group, {each['named']} named"}
+            for each in entries
+        ]
+        figure = evidence_figure(titled, standard_group(self.ambient))
         pictures.save(figure, self.folder / PICTURE)
 
     def say(self, text: Any) -> None:
@@ -278,31 +282,10 @@ class Stages:
                 }
                 for each in tried
             ],
-            **_numbers(report),
+            **report.numbers(),
         }
 
 
 def test_key(seed: int, stage: int) -> jax.Array:
     """Return the key of a test; 0 and 1 are those of weights and batches."""
     return jax.random.fold_in(jax.random.key(seed), 2 + stage)
-
-
-def _numbers(report: SymmetryTest) -> dict[str, Any]:
-    """Return a report as plain numbers, by group, and by layer and group."""
-
-    def row(evidence: Any) -> dict[str, Any]:
-        return {
-            "evidence": round(evidence.evidence, 4),
-            "p": evidence.p,
-            "rejected": evidence.rejected,
-            "gain": None if np.isnan(evidence.gain) else round(evidence.gain, 6),
-        }
-
-    return {
-        "level": report.level,
-        "network": {name: row(each) for name, each in report.network.items()},
-        "layers": {
-            "/".join(path): {name: row(each) for name, each in rows.items()}
-            for path, rows in report.layers.items()
-        },
-    }

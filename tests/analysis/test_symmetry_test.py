@@ -178,6 +178,8 @@ def test_the_true_group_is_named(corner):
     assert row.added_parameters == 2 * (orbits[0] - orbits[1])
     assert report.layers["conv1"]["D4"].gain == 0
     assert "not rejected: D1:i-j" in str(report)
+    assert report.numbers()["layers"]["conv1"]["C4"]["p"] == row.p
+    assert len(report.draw().axes) >= 2
 
 
 def test_layers_in_several_passes_give_the_same(corner):

@@ -6,7 +6,6 @@ import pytest
 
 from experiments import guide
 from experiments.engine import trial
-from experiments.reports.evidence import evidence_figure
 from experiments.runs.files import read_lines
 from experiments.tasks.guide import GuidedTask
 from tests.tiny import TINY
@@ -77,38 +76,3 @@ def test_a_search_is_written_and_goes_on_after_a_kill(folder, capsys, monkeypatc
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         GuidedTask(**settings)
-
-
-def entry(groups, layers=("conv1", "head"), p=0.001, evidence=30.0):
-    rows = {
-        name: {"evidence": evidence, "p": p, "rejected": p < 0.05, "gain": 0.1}
-        for name in groups
-    }
-    return {
-        "step": 100,
-        "named": "C1",
-        "level": 0.05,
-        "network": rows,
-        "layers": dict.fromkeys(layers, rows),
-    }
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [
-        [entry(["D4", "C4", "C2"])],
-        [entry([]), entry(["D4"], p=1.0, evidence=0.0)],
-        [entry(["D4", "C4"], [f"layer{i}" for i in range(30)])],
-    ],
-)
-def test_pictures_of_no_group_of_zeros_and_of_many_layers(entries, tmp_path):
-    figure = evidence_figure(entries)
-    figure.savefig(tmp_path / "evidence.png")
-    assert len(figure.axes) >= 2 * len(entries)
-
-
-def test_a_picture_of_many_groups(tmp_path):
-    from eqjax.groups import standard_group
-
-    groups = [H.name for H in standard_group("Oh").subgroups[:-1]]
-    evidence_figure([entry(groups)], "Oh").savefig(tmp_path / "evidence.png")

@@ -1,39 +1,41 @@
-"""Pictures of symmetry tests: the lattice of groups, and layers by groups."""
+"""Pictures of symmetry tests: the lattice of groups, and layers by groups.
+
+Matplotlib is imported where something is drawn, and not before.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
-import eqjax as eq
-from eqjax.groups import standard_group
+from eqjax.groups.group import Group
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SMALLEST_P = 1e-3  # darker is not drawn
 WIDE = 12  # groups beside each other that have room for numbers
 MANY = 24  # groups; of more, one of each family is drawn
 
 
-def evidence_figure(
-    entries: Sequence[Mapping[str, Any]], ambient: str = "D4"
-) -> Figure:
-    """Draw what tests found: a row for every milestone.
+def evidence_figure(entries: Sequence[Mapping[str, Any]], ambient: Group) -> Figure:
+    """Draw what tests found: a row for every test.
 
     Args:
-      entries: as `experiments.tasks.guide` keeps them, at least one: step, level,
-        network and layers.
-      ambient: name of the ambient group.
+      entries: as `SymmetryTest.numbers` returns them, at least one; with the title of
+        each, if it has one.
+      ambient: the ambient group.
     """
-    whole = standard_group(ambient)
-    shown = [shown_groups(entry, whole) for entry in entries]
+    from matplotlib.figure import Figure
+
+    shown = [shown_groups(entry, ambient) for entry in entries]
     layers = max(len(entry["layers"]) for entry in entries)
-    height = max(3.2, 1.6 + 0.4 * (layers + 1))
+    orders = max(len({H.order for H in groups}) for groups in shown)
+    height = max(3.2, 1.6 + 0.4 * (layers + 1), 0.7 * orders)
     width = max(11.5, 0.9 * max(map(len, shown)))
     figure = Figure(figsize=(width, height * len(entries)), layout="constrained")
     axes = figure.subplots(len(entries), 2, squeeze=False)
@@ -43,26 +45,24 @@ def evidence_figure(
     return figure
 
 
-def shown_groups(entry: Mapping[str, Any], ambient: eq.Group) -> list[eq.Group]:
+def shown_groups(entry: Mapping[str, Any], ambient: Group) -> list[Group]:
     """Return the tested groups; of many, that of the least p in every family."""
     rows = entry["network"]
     groups = [H for H in ambient.subgroups if H.name in rows]
     if len(groups) <= MANY:
         return groups
-    least: dict[str, eq.Group] = {}
+    least: dict[str, Group] = {}
     for H in sorted(groups, key=lambda H: rows[H.name]["p"]):
         least.setdefault(H.family, H)
     return [H for H in groups if H in least.values()]
 
 
-def draw_lattice(
-    axes: Axes, entry: Mapping[str, Any], groups: Sequence[eq.Group]
-) -> None:
+def draw_lattice(axes: Axes, entry: Mapping[str, Any], groups: Sequence[Group]) -> None:
     """Draw groups by their order, colored by p, with the evidence inside."""
     rows = entry["network"]
     axes.set_axis_off()
     axes.set_title(
-        f"network at step {entry['step']}: p of every group, named {entry['named']}",
+        entry.get("title", "network: p of every group, evidence inside"),
         fontsize="medium",
     )
     if not groups:
@@ -79,6 +79,9 @@ def draw_lattice(
         if H < K and not between:
             (a, b), (c, d) = place[H], place[K]
             axes.plot([a, c], [b, d], color="0.8", zorder=0)
+    import matplotlib as mpl
+    from matplotlib.colors import LogNorm
+
     colors, norm = mpl.colormaps["viridis"], LogNorm(SMALLEST_P, 1)
     for H, (x, y) in place.items():
         row = rows[H.name]
@@ -111,6 +114,8 @@ def draw_layers(axes: Axes, entry: Mapping[str, Any], groups: Sequence[str]) -> 
     if not groups:
         axes.set_axis_off()
         return
+    from matplotlib.colors import LogNorm
+
     values = np.array(
         [[entry["layers"][a][H]["evidence"] for H in groups] for a in layers]
     )
