@@ -56,6 +56,11 @@ class GuidedTask(SingleTask):
         super().__post_init__()
         self.check_positive("epochs")
         self.check_whole("tested_images", "milestones")
+        if self.network == "paper":
+            raise ValueError(
+                "--network paper keeps no group exactly, so that none can be tested; "
+                "use --network exact"
+            )
         if self.candidates_of(self.ambient_group) == ():
             raise ValueError("--groups needs at least one group")
         for name in ("probe", "late"):

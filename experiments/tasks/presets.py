@@ -110,6 +110,8 @@ UNDER_SGD = tuple(
     method + SGD
     for method in ("D4", "C4", "C1", "C4 from trained D4", "C1 from trained D4")
 )
+# What the paper's network leaves without effect, or without a group to test.
+IDLE = ("partial group", "EquiNAS_S", "EquiNAS_S, continued")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,7 +204,7 @@ def presets() -> dict[str, Preset]:
                 settings = {
                     method: _reported(data, method, flavour)
                     for method in (*METHODS, *UNDER_SGD)
-                    if (flavour, method) != ("paper", "partial group")  # idle there
+                    if flavour != "paper" or method not in IDLE
                 }
             found += [Preset(flavour, name, m, c) for m, c in settings.items()]
     return {preset.name: preset for preset in found}

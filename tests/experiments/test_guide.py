@@ -71,6 +71,7 @@ def test_a_search_is_written_and_goes_on_after_a_kill(folder, capsys, monkeypatc
         ({"level": 1}, "--level must be between"),
         ({"use": "continued", "probe": 0.5}, "--probe times --milestones"),
         ({"groups": ()}, "--groups needs at least one"),
+        ({"network": "paper"}, "--network paper keeps no group exactly"),
     ],
 )
 def test_bad_settings(settings, message):
