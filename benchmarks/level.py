@@ -78,7 +78,7 @@ def repetition(seed: int, steps: int) -> dict[str, eq.analysis.SymmetryTest]:
 def main() -> None:
     """Repeat, and compare with uniform p values."""
     options = arguments(__doc__)
-    repetitions, steps = (3, 2) if options.quick else (300, STEPS)
+    repetitions, steps = (3, 2) if options.quick else (200, STEPS)
     p: dict[str, list[float]] = {}
     any_rejected: dict[str, list[bool]] = {}
     for seed in range(repetitions):

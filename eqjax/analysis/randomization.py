@@ -55,17 +55,15 @@ class Outcome:
 
 
 def lattice_of(groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Return the groups and all their joins without the trivial one, largest first."""
-    if not groups:
-        return ()
-    found = set(groups)
+    """Return the groups, all their joins and the trivial group, largest first."""
+    found = {*groups, groups[0].smallest}
     while True:
         joined = {H.join(K) for H in found for K in found} | found
         if joined == found:
             break
         found = joined
     order = {H: i for i, H in enumerate(next(iter(found)).ambient.subgroups)}
-    return tuple(sorted((H for H in found if H.order > 1), key=order.__getitem__))
+    return tuple(sorted(found, key=order.__getitem__))
 
 
 def closed_test(
@@ -97,7 +95,7 @@ def closed_test(
     for group in groups:
         moved = rng.integers(group.order, size=(1 + draws, blocks))
         moved[0] = 0  # the data themselves: the identity comes first
-        inside = [S for S in groups if group >= S]
+        inside = [S for S in groups if group >= S and (S.order > 1 or group == S)]
         values = np.stack(
             [
                 _statistics(_products(gram, whole, group, moved, memory), group, inside)

@@ -80,7 +80,7 @@ def symmetry_test(
       key: of the order of samples and of the draws.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`.
       groups: those to test; all subgroups that can be tested if None. Their joins are
-        tested with them.
+        tested with them. The trivial group has a row, too: no data contradict it.
       level: probability that a true group is rejected, with all its subgroups.
       draws: how often the samples are moved at random; p is at least 1 / (1 + draws).
       block_size: samples that are moved together; if None, as many as make 200 blocks.
@@ -109,7 +109,7 @@ def symmetry_test(
     >>> report = symmetry_test(
     ...     variables, model=model, x=x, y=y, key=jax.random.key(1), draws=19)
     >>> report.network["C4"].rejected, len(report.network), report.blocks
-    (False, 9, 40)
+    (False, 10, 40)
     """
     _check_settings(level, draws, block_size)
     check_samples(x, y)
@@ -248,14 +248,14 @@ def _is_half(each: ProbedLayer) -> bool:
 def _lattice(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
     """Return the groups to test, with their joins."""
     if groups is None:
-        return tuple(H for H in whole.subgroups if H.order > 1)
+        return whole.subgroups
     for group in groups:
         if group.ambient != whole.ambient or not group <= whole:
             raise ValueError(
                 f"groups must be subgroups of {whole!r}, which the network is tied to, "
                 f"got {group!r}{difference(group.ambient, whole.ambient)}"
             )
-    return lattice_of([H for H in groups if H.order > 1])
+    return lattice_of(groups or (whole.smallest,))
 
 
 def _gram(
