@@ -24,7 +24,7 @@ from rich.progress import track
 from experiments.data.splits import Dataset, Split, StoredImages, unit
 
 SPLITS = ("train", "validation", "test")
-VERSION = 2  # of preprocessing: raise it where sources come out different
+VERSION = 3  # of preprocessing: raise it where sources come out different
 META = "meta.json"  # the last file to be written
 SMALLEST_VARIANCE = 1e-8  # taken for a channel that is the same everywhere
 IN_MEMORY = 2**29  # bytes; data sets that are larger as float32 are read as needed
