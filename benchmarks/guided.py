@@ -38,7 +38,7 @@ from benchmarks.probes import (
 from benchmarks.report import environment
 from eqjax.search import guided_schedule, named_group
 from experiments.data import digits
-from experiments.tasks.guide import GuidedTask, test_key
+from experiments.tasks.guide import GuidedTask, key_of_test
 
 TRUE = {"upright": "C1", "flipped": "D1:i", "quarter": "C4", "rotated": "C4"}
 PROBE = 375
@@ -54,7 +54,7 @@ def named(file: Any, task: str, seed: int) -> dict[str, Any]:
         model=probe_network(),
         x=images[part],
         y=labels[part],
-        key=test_key(seed, 0),
+        key=key_of_test(seed, 0),
         level=config.level,
     )
     group, decided = named_group(report)

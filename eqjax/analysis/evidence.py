@@ -53,16 +53,16 @@ class GroupEvidence:
         return self.gain / self.added_parameters
 
 
-class LayerEvidence(dict[Path | str, Mapping[str, GroupEvidence]]):
+class LayerEvidence(dict[Path, Mapping[str, GroupEvidence]]):
     """Rows by path of the layer, such as ("conv1",) or "conv1", and name of a group."""
 
-    def __missing__(self, key: object) -> Mapping[str, GroupEvidence]:
-        """Read a path that is written as people write it."""
+    def __getitem__(self, key: Path | str) -> Mapping[str, GroupEvidence]:
+        """Return the rows of a layer, whose path may be written as people write it."""
         path = tuple(key.split("/")) if isinstance(key, str) else key
-        if path in self.keys() and path != key:
-            return self[path]
-        known = ", ".join(show(p) for p in self if isinstance(p, tuple))
-        raise KeyError(f"no layer {key!r} was tested; layers are {known}")
+        if path not in self:
+            known = ", ".join(map(show, self))
+            raise KeyError(f"no layer {key!r} was tested; layers are {known}")
+        return super().__getitem__(path)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -110,7 +110,6 @@ class SymmetryTest(Echoed):
             "layers": {
                 show(path): {name: _numbers(row) for name, row in rows.items()}
                 for path, rows in self.layers.items()
-                if isinstance(path, tuple)
             },
         }
 
@@ -121,13 +120,7 @@ class SymmetryTest(Echoed):
     def __str__(self) -> str:
         """Return a row per group, a column per layer, and what follows."""
         paths = list(self.layers)
-        head = [
-            "group",
-            "network",
-            "p",
-            *(show(p) for p in paths if isinstance(p, tuple)),
-        ]
-        rows = [head]
+        rows = [["group", "network", "p", *map(show, paths)]]
         for name, row in self.network.items():
             cells = [_cell(self.layers[path][name]) for path in paths]
             mark = " x" if row.rejected else ""
@@ -160,6 +153,4 @@ def _numbers(row: GroupEvidence) -> dict[str, Any]:
 
 
 def _cell(row: GroupEvidence) -> str:
-    if math.isnan(row.evidence):
-        return "-"
     return f"{row.evidence:.2f} ({row.p:.3f})"

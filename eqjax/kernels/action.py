@@ -10,16 +10,13 @@ kernel is tied to a group exactly when every element of the group leaves it as i
 
 from __future__ import annotations
 
-import functools
-
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Inexact
 
 from eqjax.fields.action import element_position
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import element_actions
+from eqjax.kernels.orbits import kernel_table
 
 
 def transform_kernel(
@@ -63,15 +60,6 @@ def transform_kernel(
             f"expected a full kernel (*taps, {fiber_in.size}, {fiber_out.size}, c_in, "
             f"c_out), got shape {full.shape}"
         )
-    sources = _sources(group, tuple(taps), fiber_in, fiber_out)
+    sources = kernel_table(group, tuple(taps), fiber_in, fiber_out).sources
     source = jnp.asarray(sources)[position]
     return full.reshape(-1, *full.shape[-2:])[source].reshape(full.shape)
-
-
-@functools.cache
-def _sources(
-    group: Group, taps: tuple[int, ...], fiber_in: Fiber, fiber_out: Fiber
-) -> np.ndarray:
-    """Return (order, entries): the flat position that u . K reads at every entry."""
-    moved = element_actions(group, taps, fiber_in, fiber_out)  # entry -> u . entry
-    return np.argsort(moved, axis=1)

@@ -128,24 +128,6 @@ def _tap_action(group: Group, kernel_size: tuple[int, ...]) -> np.ndarray:
     return np.ravel_multi_index(tuple(np.moveaxis(moved, -1, 0)), kernel_size)
 
 
-def element_actions(
-    group: Group, kernel_size: tuple[int, ...], fiber_in: Fiber, fiber_out: Fiber
-) -> np.ndarray:
-    """Return (group order, entries) integers: where each element moves each entry.
-
-    Entries are flat positions in a table of shape (*kernel_size, fiber_in.size,
-    fiber_out.size).
-
-    Raises:
-      ValueError: as `kernel_table`.
-    """
-    _check_fibers(group, fiber_in, fiber_out)
-    check_preserved(group, kernel_size, "kernel_size")
-    return np.stack(
-        list(_moved(_kernel_actions(group, kernel_size, fiber_in, fiber_out)))
-    )
-
-
 def _kernel_actions(
     group: Group, kernel_size: tuple[int, ...], fiber_in: Fiber, fiber_out: Fiber
 ) -> tuple[np.ndarray, ...]:

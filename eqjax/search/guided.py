@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -126,35 +125,19 @@ def tighten(
     """
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
     tried: list[Tightened] = []
-    kept = model
+    kept, now = model, sample_losses(variables, x, y, model=model, loss_fn=loss_fn)
     for layer, group in enumerate(model.architecture.groups):
         before = kept.architecture.groups[layer - 1] if layer else larger
         target = before.meet(larger)
         if not group < target:
             continue
         tight = kept.clone(architecture=kept.architecture.replace(layer, target))
-        losses = [
-            _losses(variables, model, each, inputs, x, y, loss_fn)
-            for each in (tight, kept)
-        ]
-        rise = losses[0] - losses[1]
+        moved, _ = morph(variables, source=model, target=tight, inputs=inputs)
+        then = sample_losses(moved, x, y, model=tight, loss_fn=loss_fn)
+        rise = then - now
         error = float(rise.std(ddof=1) / np.sqrt(len(rise))) if len(rise) > 1 else 0.0
         result = Tightened(layer, group, target, float(rise.mean()), error)
         tried.append(result)
         if result.accepted:
-            kept = tight
+            kept, now = tight, then
     return kept, tuple(tried)
-
-
-def _losses(
-    variables: Mapping[str, Any],
-    source: nn.Module,
-    target: nn.Module,
-    inputs: Any,
-    x: Any,
-    y: Any,
-    loss_fn: LossFn,
-) -> np.ndarray:
-    """Return the loss of every sample after a projection, (samples,)."""
-    moved, _ = morph(variables, source=source, target=target, inputs=inputs)
-    return sample_losses(moved, x, y, model=target, loss_fn=loss_fn)

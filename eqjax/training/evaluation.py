@@ -94,11 +94,7 @@ def evaluate(
       ValueError: there are no samples or not as many targets, a label is not one of the
         model's classes, or batch_size is below 1.
     """
-    batch_size = _usual_batch(x) if batch_size is None else batch_size
-    parts = batch_slices(x, y, batch_size)
-    first = _outputs.eval_shape(variables, x[:batch_size], model=model)
-    if (classes := count_classes(loss_fn, first)) is not None:
-        check_labels(y, len(x), classes)
+    parts = _checked_parts(variables, x, y, model, batch_size, loss_fn)
     settings = {"model": model, "loss_fn": loss_fn}
     sums = [_sum_over_batch(variables, x[part], y[part], **settings) for part in parts]
     return over_samples(sums, len(y))
@@ -164,14 +160,27 @@ def sample_losses(
     Raises:
       ValueError: as `evaluate`.
     """
+    parts = _checked_parts(variables, x, y, model, batch_size, loss_fn)
+    settings = {"model": model, "loss_fn": loss_fn}
+    losses = [_losses(variables, x[part], y[part], **settings) for part in parts]
+    return np.concatenate(jax.device_get(losses))
+
+
+def _checked_parts(
+    variables: Mapping[str, Any],
+    x: Any,
+    y: Any,
+    model: nn.Module,
+    batch_size: int | None,
+    loss_fn: LossFn,
+) -> Iterator[slice]:
+    """Yield the positions of every batch, of samples that fit the model."""
     batch_size = _usual_batch(x) if batch_size is None else batch_size
     parts = batch_slices(x, y, batch_size)
     first = _outputs.eval_shape(variables, x[:batch_size], model=model)
     if (classes := count_classes(loss_fn, first)) is not None:
         check_labels(y, len(x), classes)
-    settings = {"model": model, "loss_fn": loss_fn}
-    losses = [_losses(variables, x[part], y[part], **settings) for part in parts]
-    return np.concatenate(jax.device_get(losses))
+    return parts
 
 
 def _usual_batch(x: Any) -> int:

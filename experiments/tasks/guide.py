@@ -236,14 +236,14 @@ class Stages:
         task, dataset = self.task, self.dataset
         variables = weights_of(state).variables
         images, labels = dataset.train
-        tested = slice(min(task.tested_images, len(labels)))
+        tested = slice(task.tested_images)
         self.journal.say(f"testing with {len(labels[tested])} training images")
         report = eq.symmetry_test(
             variables,
             model=model,
             x=images[tested],
             y=labels[tested],
-            key=test_key(task.seed, stage),
+            key=key_of_test(task.seed, stage),
             level=task.level,
             draws=max(DRAWS, math.ceil(1 / task.level)),
             groups=task.candidates_of(model.symmetry(dataset.image_shape[:2])),
@@ -291,6 +291,6 @@ class Stages:
         }
 
 
-def test_key(seed: int, stage: int) -> jax.Array:
+def key_of_test(seed: int, stage: int) -> jax.Array:
     """Return the key of a test; 0 and 1 are those of weights and batches."""
     return jax.random.fold_in(jax.random.key(seed), 2 + stage)
