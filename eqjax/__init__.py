@@ -13,6 +13,7 @@ from eqjax.layers import *
 from eqjax.training import *
 from eqjax.models import *
 from eqjax.morphism import *
+from eqjax.exchange import *
 from eqjax.analysis import *
 from eqjax.population import *
 from eqjax.search import *

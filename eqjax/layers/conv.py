@@ -157,14 +157,14 @@ class GroupConv(TiedModule):
             )
         kernel, bias, x = self._parameters(x, x.shape[-1] // split)
         y = convolve(
-            _merge_fiber(x, split),
+            merge_fiber(x, split),
             kernels.convolution_layout(kernel, split),
             circular=self.padding == "CIRCULAR",
             feature_group_count=split,
             precision=self.precision,
             **self._window_settings(x),
         )
-        y = _split_fiber(y, self.fibers[1].size, split)
+        y = split_fiber(y, self.fibers[1].size, split)
         return y if bias is None else y + bias
 
     def window(self, space: int | Sequence[Any]) -> Window:
@@ -283,12 +283,12 @@ class GroupConvTranspose(GroupConv):
         kernel, bias, x = self._parameters(x, x.shape[-1])
         settings = {**self._window_settings(x), "strides": self._spacing()[0]}
         y = convolve_transpose(
-            _merge_fiber(x),
+            merge_fiber(x),
             kernels.convolution_layout(kernel),
             precision=self.precision,
             **settings,
         )
-        y = _split_fiber(y, self.fibers[1].size)
+        y = split_fiber(y, self.fibers[1].size)
         return y if bias is None else y + bias
 
     def window(self, space: int | Sequence[Any]) -> Window:
@@ -365,7 +365,7 @@ def _check_default(reason: str, name: str, value: Fiber | None) -> None:
         raise ValueError(f"{reason}; {name} must be None, got {value}")
 
 
-def _merge_fiber(x: jax.Array, split: int = 1) -> jax.Array:
+def merge_fiber(x: jax.Array, split: int = 1) -> jax.Array:
     """Turn (..., fiber, channels) into real channels in the order of the kernel."""
     *lead, fiber, channels = x.shape
     if split > 1:
@@ -373,8 +373,8 @@ def _merge_fiber(x: jax.Array, split: int = 1) -> jax.Array:
     return x.reshape(*lead, fiber * channels)
 
 
-def _split_fiber(y: jax.Array, fiber: int, split: int = 1) -> jax.Array:
-    """Undo `_merge_fiber`."""
+def split_fiber(y: jax.Array, fiber: int, split: int = 1) -> jax.Array:
+    """Undo `merge_fiber`."""
     *lead, real = y.shape
     if split > 1:
         y = y.reshape(*lead, split, fiber, real // fiber // split).swapaxes(-3, -2)

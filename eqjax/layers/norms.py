@@ -72,12 +72,13 @@ class FiberNorm(TiedModule, kw_only=True):
 
     def ties_of(self, group: Group) -> dict[str, Tie]:
         """Return the ties of scale and bias to a group."""
-        tie = Tie(fiber_table(group, self._fiber), self.parametrization)
+        tie = Tie(fiber_table(group, self.field_fiber), self.parametrization)
         names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
         return dict.fromkeys(names, tie)
 
     @property
-    def _fiber(self) -> Fiber:
+    def field_fiber(self) -> Fiber:
+        """The fiber of the field that is normalized."""
         return self.fiber or regular(self.group)
 
     def _normalizer_settings(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class FiberNorm(TiedModule, kw_only=True):
         return y.astype(dtype).reshape(x.shape)
 
     def _check_field(self, x: jax.Array) -> None:
-        d, size = self.group.dimension, self._fiber.size
+        d, size = self.group.dimension, self.field_fiber.size
         if x.ndim != d + 3 or x.shape[-2] != size:
             raise ValueError(
                 f"{type(self).__name__} over {self.group!r} takes a field of shape "

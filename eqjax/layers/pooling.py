@@ -46,8 +46,9 @@ def avg_pool(
     >>> avg_pool(jnp.ones((2, 6, 6, 8, 3)), 2, 2).shape
     (2, 3, 3, 8, 3)
     """
+    settings = {"count_include_pad": count_include_pad}
     pooled = _spatially(
-        nn.avg_pool, accurate(x), window_shape, strides, padding, count_include_pad
+        nn.avg_pool, accurate(x), window_shape, strides, padding, **settings
     )
     return pooled.astype(mean_dtype(x))
 
@@ -67,7 +68,7 @@ def max_pool(
     return _spatially(nn.max_pool, x, window_shape, strides, padding)
 
 
-def _spatially(pool, x: jax.Array, window_shape, strides, padding, *settings):
+def _spatially(pool, x: jax.Array, window_shape, strides, padding, **settings):
     if isinstance(padding, str) and padding == "CIRCULAR":
         raise ValueError("pooling pads with SAME, VALID or integers, got 'CIRCULAR'")
     axes = _spatial_axes(x, window_shape)
@@ -81,7 +82,8 @@ def _spatially(pool, x: jax.Array, window_shape, strides, padding, *settings):
             f"{tuple(n + low + high for n, (low, high) in padded)}"
         )
     merged = x.reshape(x.shape[0], *space, math.prod(rest))
-    y = pool(merged, w.taps, w.strides, w.padding, *settings)
+    # By keyword, which exporters to ONNX ask for.
+    y = pool(merged, window_shape=w.taps, strides=w.strides, padding=w.padding, **settings)
     return y.reshape(*y.shape[:-1], *rest)
 
 
