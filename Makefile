@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: search mnist test lint format clean
+.PHONY: search mnist test onnx lint format clean
 
 search: .venv/experiments.done
 	$(BIN)/python -m experiments.evolve $(ARGS)
@@ -16,6 +16,12 @@ mnist: .venv/experiments.done
 
 test: .venv/dev.done lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# ONNX has an environment of its own: its exporter asks for an older orbax-checkpoint.
+onnx:
+	test -x .venv-onnx/bin/python || $(PYTHON) -m venv .venv-onnx
+	.venv-onnx/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,onnx]'
+	.venv-onnx/bin/python -m pytest tests/exchange/test_exporting.py -k onnx $(ARGS)
 
 lint: .venv/dev.done
 	$(BIN)/ruff format --check .
@@ -33,4 +39,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-onnx build *.egg-info .pytest_cache .mypy_cache .ruff_cache

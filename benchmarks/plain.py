@@ -1,7 +1,7 @@
 """Plain convolutions and networks of the same real width, to compare with.
 
 They go through the same convolution as eqjax, so that a ratio shows what the tying of
-kernels costs; its two forms are compared elsewhere.
+kernels costs; its two forms are compared elsewhere. By choice they are those of Flax.
 """
 
 from __future__ import annotations
@@ -45,17 +45,23 @@ class PlainCNN(nn.Module):
       features: real channels of every convolution.
       kernel_size: taps per axis.
       pool_after: numbers of the convolutions that a pooling follows.
+      of_flax: convolve by `flax.linen.Conv`, as anybody's network does.
     """
 
     features: tuple[int, ...]
     kernel_size: int = 5
     pool_after: tuple[int, ...] = (3, 5, 7)
+    of_flax: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return logits (batch, 10) for images (batch, height, width, channels)."""
         for layer, features in enumerate(self.features):
-            x = PlainConv(features, self.kernel_size)(x)
+            taps = self.kernel_size
+            if self.of_flax:
+                x = nn.Conv(features, (taps, taps), use_bias=False)(x)
+            else:
+                x = PlainConv(features, taps)(x)
             x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
             if layer + 1 in self.pool_after:
                 even = all(n % 2 == 0 for n in x.shape[1:-1])

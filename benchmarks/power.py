@@ -88,8 +88,25 @@ def outcome(file: Any, task: str, seed: int, setting: Setting) -> dict[str, floa
     }
 
 
+def measure(
+    file: Any, name: str, setting: Setting, seeds: int, found: dict[str, Any]
+) -> None:
+    """Test all probes in one setting."""
+    rows = [
+        outcome(file, task, seed, setting) for task in TASKS for seed in range(seeds)
+    ]
+    means = {
+        kind: statistics.mean(row[kind] for row in rows)
+        for kind in ("right_at_5", "right_at_1", "named")
+    }
+    largest = statistics.median(row["largest_p_of_a_mirror"] for row in rows)
+    found["environments"][name] = environment()
+    found["rows"][name] = rows
+    found["summary"][name] = {**means, "median_largest_p": largest}
+
+
 def main() -> None:
-    """Test the probes in every setting."""
+    """Test the probes in every setting that the file does not have."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -97,28 +114,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     options = parser.parse_args()
-    summary: dict[str, dict[str, float]] = {}
-    rows: dict[str, list[dict[str, float]]] = {}
+    found: dict[str, dict[str, Any]] = {"environments": {}, "rows": {}, "summary": {}}
+    if options.json and options.json.exists():
+        found = json.loads(options.json.read_text())
     with np.load(options.probes) as file:
         for name, setting in SETTINGS.items():
-            rows[name] = [
-                outcome(file, task, seed, setting)
-                for task in TASKS
-                for seed in range(options.seeds)
-            ]
-            means = {
-                kind: statistics.mean(row[kind] for row in rows[name])
-                for kind in ("right_at_5", "right_at_1", "named")
-            }
-            largest = statistics.median(r["largest_p_of_a_mirror"] for r in rows[name])
-            summary[name] = {**means, "median_largest_p": largest}
-            print(f"{name}: {summary[name]}", flush=True)
+            if len(found["rows"].get(name, ())) < options.seeds * len(TASKS):
+                measure(file, name, setting, options.seeds, found)
+            print(f"{name}: {found['summary'][name]}", flush=True)
             if options.json:
-                result = {"environment": environment(), "rows": rows}
                 options.json.parent.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({**result, "summary": summary}, indent=2)
-                options.json.write_text(text + "\n")
-    print(json.dumps(summary))
+                options.json.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found["summary"]))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ ORDER = [
     "training",
     "models",
     "morphism",
+    "exchange",
     "analysis",
     "population",
     "search",

@@ -12,12 +12,14 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def printed_by(page, environment):
-    """What the page's only program prints."""
+def printed_by(page, environment, folder=None):
+    """What the page's only program prints, run in a folder."""
     # Compiling is what takes the time here, and these programs run once.
     fast = {**environment, "XLA_FLAGS": os.environ["XLA_FLAGS"]}
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    return subprocess.check_output([sys.executable, "-c", code], text=True, env=fast)
+    return subprocess.check_output(
+        [sys.executable, "-c", code], text=True, env=fast, cwd=folder
+    )
 
 
 def test_the_twenty_lines_run(environment):
@@ -47,6 +49,11 @@ def test_the_symmetry_of_the_page_is_named(environment):
     printed = printed_by(ROOT / "docs/symmetry-tests.md", environment)
     assert "not rejected: C4 (" in printed
     assert printed.endswith("D4 D4 C4\n")
+
+
+def test_the_exports_of_the_page_are_the_network(environment, tmp_path):
+    printed = printed_by(ROOT / "docs/export.md", environment, tmp_path)
+    assert printed == "(5, 5, 16, 16)\n(4, 10)\n(3, 10)\n(4, 10)\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

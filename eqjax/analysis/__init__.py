@@ -2,7 +2,7 @@
 
 from eqjax.analysis.compilations import Compilations as Compilations, count_compilations
 from eqjax.analysis.distances import distances
-from eqjax.analysis.equivariance import equivariance_error
+from eqjax.analysis.equivariance import assert_equivariant, equivariance_error
 from eqjax.analysis.evidence import (
     GroupEvidence as GroupEvidence,
     SymmetryTest as SymmetryTest,
@@ -15,6 +15,7 @@ from eqjax.analysis.symmetry import symmetry
 from eqjax.analysis.symmetry_test import symmetry_test
 
 __all__ = [
+    "assert_equivariant",
     "count_compilations",
     "distances",
     "equivariance_error",

@@ -136,6 +136,16 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the variables that `export` has written as safetensors, nested.
 
     They are those of `export(..., format="linen")`: kernels (*taps, in, out).
+
+    >>> import tempfile
+    >>> import eqjax as eq
+    >>> layer, x = eq.LiftingConv(2, 3, group=eq.dihedral(4)), jnp.ones((1, 8, 8, 1))
+    >>> variables = jax.jit(layer.init)(jax.random.key(0), x)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = File(folder, "layer.safetensors")
+    ...     _ = export(layer, variables, path, format="safetensors", inputs=x)
+    ...     jax.tree.map(jnp.shape, read_plain(path))
+    {'params': {'bias': (16,), 'kernel': (3, 3, 1, 16)}}
     """
     load_file = _needed("safetensors.numpy", "safetensors").load_file
     flat = {tuple(name.split("/")): a for name, a in load_file(path).items()}

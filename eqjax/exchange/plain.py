@@ -8,6 +8,7 @@ those of a plain network, and nothing is tied any more.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -252,13 +253,23 @@ def _plain_norm(layer: norms.FiberNorm) -> Callable[..., jax.Array]:
     )
 
 
-class BiasedRMSNorm(nn.RMSNorm):
-    """`flax.linen.RMSNorm` with an offset, which that has not."""
+class BiasedRMSNorm(nn.Module):
+    """`flax.linen.RMSNorm` with an offset, which that has not.
+
+    Its parameters are in one place, as those of a norm of Flax are.
+    """
+
+    epsilon: float
+    dtype: Any
+    param_dtype: Any
+    use_scale: bool
+    use_fast_variance: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize, rescale and shift (batch, *space, channels)."""
-        y = super().__call__(x)
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        y = nn.RMSNorm(**{**settings, "name": None, "parent": self.scope})(x)
         shape = x.shape[-1:]
         bias = self.param("bias", nn.initializers.zeros_init(), shape, self.param_dtype)
         return y + jnp.asarray(bias, y.dtype)
@@ -269,14 +280,14 @@ def _within(path: Path, traced: TiedModel) -> bool:
     return any(path[1 : 1 + len(layer)] == layer for layer in traced.layers)
 
 
-def _statistics(layer: base.TiedModule, path: Path, flat: Flat) -> Flat:
+def _statistics(layer: base.TiedModule, path: Path, flat: Flat) -> dict[str, jax.Array]:
     """Return the running statistics of a norm, for every real channel."""
     if not isinstance(layer, norms.BatchNorm):
         return {}
-    found: Flat = {}
+    found = {}
     for name in ("mean", "var"):
         value = jnp.asarray(flat[BATCH_STATS, *path, "statistics", name])
         if layer.pooled:
             value = jnp.repeat(value[..., None, :], layer.field_fiber.size, -2)
-        found[name,] = value.reshape(*value.shape[:-2], math.prod(value.shape[-2:]))
-    return {name: value for (name,), value in found.items()}
+        found[name] = value.reshape(*value.shape[:-2], math.prod(value.shape[-2:]))
+    return found

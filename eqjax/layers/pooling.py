@@ -83,7 +83,9 @@ def _spatially(pool, x: jax.Array, window_shape, strides, padding, **settings):
         )
     merged = x.reshape(x.shape[0], *space, math.prod(rest))
     # By keyword, which exporters to ONNX ask for.
-    y = pool(merged, window_shape=w.taps, strides=w.strides, padding=w.padding, **settings)
+    y = pool(
+        merged, window_shape=w.taps, strides=w.strides, padding=w.padding, **settings
+    )
     return y.reshape(*y.shape[:-1], *rest)
 
 

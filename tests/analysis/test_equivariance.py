@@ -21,3 +21,20 @@ def test_invariants_and_images():
 def test_grids_that_the_group_does_not_keep():
     with pytest.raises(ValueError, match="is the grid square"):
         eq.equivariance_error(lambda x: x[:, :2], IMAGE[:, :3], group=D4)
+
+
+def test_the_elements_that_break_it_are_named():
+    def shifted(x):
+        return jnp.roll(x, 1, 1)
+
+    eq.assert_equivariant(shifted, IMAGE, group=D4.subgroup("D1:j"))
+    with pytest.raises(AssertionError, match="to D1:i: reflection i by up to"):
+        eq.assert_equivariant(shifted, IMAGE, group=D4.subgroup("D1:i"))
+    with pytest.raises(AssertionError, match="by up to nan"):
+        eq.assert_equivariant(lambda x: x / 0, IMAGE, group=D4.subgroup("C2"))
+    eq.assert_equivariant(shifted, IMAGE, group=D4, tolerance=2)
+
+
+def test_an_output_of_zeros_proves_nothing():
+    with pytest.raises(ValueError, match="zero everywhere"):
+        eq.assert_equivariant(lambda x: 0 * x, IMAGE, group=D4)

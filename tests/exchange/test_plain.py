@@ -13,7 +13,9 @@ from tests.resnet import ResNet
 
 D4 = eq.dihedral(4)
 C2 = D4.subgroup("C2")
+RMS = catalogue.conv(eq.RMSNorm, use_bias=True, scale_init=catalogue.RANDOM)
 CASES = {
+    "plane, RMS norm with an offset": catalogue.plane(RMS, (3, 3)),
     **{f"plane, {name}": case for name, case in catalogue.PLANE.items()},
     **{f"line, {name}": case for name, case in catalogue.LINE.items()},
     **{

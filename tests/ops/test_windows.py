@@ -169,3 +169,30 @@ def test_padding_same_is_that_of_jax(axis, dilation):
     (expected,) = lax.padtype_to_pads((size,), (extent,), (stride,), "SAME")
     window = eq.window((size,), taps, stride, "SAME", dilation)
     assert window.padding == (tuple(expected),)
+
+
+def test_every_window_that_networks_have():
+    """Against convolutions with a symmetric kernel: sizes, taps, strides, paddings."""
+    rng = np.random.default_rng(0)
+    flip, wrong, cases = eq.flip(), [], 0
+    for taps in range(1, 8):
+        drawn = rng.normal(size=taps)
+        kernel = drawn + drawn[::-1]
+        for size, stride in itertools.product(range(5, 41), (1, 2, 3)):
+            x = rng.normal(size=size)
+            for padding in ("SAME", "VALID", 0, 1, 2, 3):
+                w = eq.window((size,), taps, stride, padding)
+                if 0 in w.output_size:
+                    continue
+
+                def slide(x, w=w, kernel=kernel, taps=taps, stride=stride):
+                    padded = np.pad(x, w.padding[0])
+                    return np.convolve(padded, kernel, "valid")[::stride]
+
+                assert len(slide(x)) == w.output_size[0]
+                commutes = np.allclose(slide(x[::-1]), slide(x)[::-1], atol=1e-12)
+                if commutes != (w.symmetry(flip).order == 2):
+                    wrong.append((size, taps, stride, padding))
+                cases += 1
+    assert cases > 4000
+    assert wrong == []
