@@ -18,11 +18,12 @@ import eqjax as eq
 from benchmarks.truth import NETWORK, SIZE, six_groups
 from eqjax.constraints.collections import PARAMS
 from eqjax.search import SEARCHES, SELECTIONS, pareto_front
+from eqjax.search.perturbation import By
 from eqjax.training import batches, pack_state, train
 from experiments.data.schedules import Schedule
 from experiments.data.splits import Dataset
 from experiments.engine.trial import fit, piece_lengths, weights_of
-from experiments.tasks.differentiate import DifferentiationTask
+from experiments.tasks.differentiate import DifferentiationTask, fine_tunings
 from experiments.tasks.evolve import EvolutionTask, make_loop
 from experiments.tasks.guide import GuidedTask
 
@@ -94,7 +95,7 @@ def heaviest(found: Mixed) -> tuple[Schedule, int]:
     return model.architecture.names, 0
 
 
-def by_perturbation(found: Mixed) -> tuple[Schedule, int]:
+def layer_by_layer(by: By, found: Mixed) -> tuple[Schedule, int]:
     """Read off the largest group that held-out losses can do with, layer by layer."""
     config, dataset = found.config, found.dataset
     optimizer = config.weight_optimizer(config.fine_tuning_steps)
@@ -108,11 +109,17 @@ def by_perturbation(found: Mixed) -> tuple[Schedule, int]:
 
     key = jax.random.key(config.seed)
     x, y = dataset.validation
-    _, model, _ = eq.read_off(
-        found.variables, model=found.model, x=x, y=y, fine_tune=fine_tune, key=key
+    _, model, report = eq.read_off(
+        found.variables,
+        model=found.model,
+        x=x,
+        y=y,
+        fine_tune=fine_tune,
+        key=key,
+        by=by,
     )
-    layers = len(model.architecture)
-    return model.architecture.names, layers * config.fine_tuning_steps
+    steps = fine_tunings(report) * config.fine_tuning_steps
+    return model.architecture.names, steps
 
 
 def guided(task: str, seed: int, *, quick: bool) -> tuple[Schedule, int]:
@@ -138,7 +145,8 @@ def guided(task: str, seed: int, *, quick: bool) -> tuple[Schedule, int]:
 # Each returns a schedule, and the gradient steps that it takes besides.
 READ_OFFS: dict[str, Callable[[Mixed], tuple[Schedule, int]]] = {
     "heaviest": heaviest,
-    "perturbation": by_perturbation,
+    "perturbation": functools.partial(layer_by_layer, "removal"),
+    "fine-tuning": functools.partial(layer_by_layer, "fine-tuning"),
 }
 
 

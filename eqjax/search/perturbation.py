@@ -41,16 +41,18 @@ from eqjax.training.losses import LossFn, cross_entropy, measure
 Model = TypeVar("Model", bound=nn.Module)
 FineTune = Callable[[dict[str, Any], Any, chex.PRNGKey], Mapping[str, Any]]
 Order = Literal["random", "output", "input"]
+By = Literal["removal", "fine-tuning"]
 ROUNDING = 16  # units in the last place: a part this small is none
 
 
 @dataclasses.dataclass(frozen=True)
 class Removal:
-    """What held-out samples lose without the part of a kernel that a candidate adds.
+    """What held-out samples lose without a part of a kernel.
 
     Attributes:
       share: norm of the part over the norm of the layer's full arrays.
-      cost: mean over the samples of the loss without it minus the loss with it.
+      cost: mean over the samples of the loss without it minus the loss with it; where
+        networks were fine-tuned, minus the loss of the candidate with the least.
       standard_error: of that mean.
       needed: the cost is above the margin, or is not a number; never where there is no
         such part.
@@ -69,7 +71,8 @@ class DecidedLayer:
     Attributes:
       path: of the layer in the model.
       group: the one that it has now.
-      removals: of every candidate by its name, without one that contains all others.
+      removals: by the name of every candidate: of the part that it adds, without one
+        that contains all others; or, fine-tuned, of all that it does not allow.
     """
 
     path: Path
@@ -82,11 +85,13 @@ class ReadOff(Echoed):
     """One entry per mixed layer, in the order of decision; prints as a table."""
 
     layers: tuple[DecidedLayer, ...]
+    by: By = "removal"
 
     def __str__(self) -> str:
         """Return one line per layer: costs, with a star where one is needed."""
         names = list(dict.fromkeys(n for each in self.layers for n in each.removals))
-        rows = [["layer", "group", *(f"without {name}" for name in names)]]
+        word = "without" if self.by == "removal" else "tied to"
+        rows = [["layer", "group", *(f"{word} {name}" for name in names)]]
         for layer in self.layers:
             shown = [_show_removal(layer.removals.get(name)) for name in names]
             rows.append([show(layer.path), layer.group.name, *shown])
@@ -101,6 +106,7 @@ def read_off(
     y: Any,
     fine_tune: FineTune,
     key: chex.PRNGKey,
+    by: By = "removal",
     order: Order = "random",
     margin: float = 1.0,
     loss_fn: LossFn = cross_entropy,
@@ -111,7 +117,10 @@ def read_off(
     Layer by layer: measure the removal of every candidate; take the largest candidate
     within all that are needed (where there is none, the one whose removal costs most);
     project the layer's kernel onto it, as `discretize` does; fine-tune the network,
-    whose other layers are still mixed; go on with the next.
+    whose other layers are still mixed; go on with the next. With by="fine-tuning":
+    project the layer's kernel onto every candidate and fine-tune each of these
+    networks; go on with that of the largest candidate whose loss is within the margin
+    of the least.
 
     Args:
       variables: of the model, concrete.
@@ -121,6 +130,8 @@ def read_off(
       fine_tune: variables, the partly decided model, a key -> its variables after a
         short training. The logits of the layers that are still mixed may move or not.
       key: of the order, and folded with the number of the layer of every fine-tuning.
+      by: "removal" compares at once, and fine-tunes once for every layer;
+        "fine-tuning" does so once for every layer and candidate.
       order: in which layers are decided: drawn at random, from the output to the input,
         or from the input.
       margin: standard errors of the mean difference, sample by sample, above which a
@@ -150,6 +161,8 @@ def read_off(
     >>> [show(layer.path) for layer in report.layers], plain_model.constraint
     (['head', 'conv1'], Tied())
     """
+    if by not in get_args(By):
+        raise ValueError(f"by must be one of {get_args(By)}, got {by!r}")
     if order not in get_args(Order):
         raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
     if len(x) < 2:
@@ -169,19 +182,63 @@ def read_off(
         outputs = jnp.asarray(predict(variables, x, model=model))
         return np.asarray(measure(loss_fn, outputs, y).loss, np.float64)
 
+    def tied_to(group: Group, path: Path, found: Any, model: Model):
+        """Return the network with a layer tied to a group, and what moved how far."""
+        target = rebuild(model, {path: group})
+        _check_rebuilt(model, target, path, group, x[:1])
+        moved, report = morph(found, source=model, target=target, inputs=x[:1])
+        (change,) = (change for change in report.layers if change.path == path)
+        return moved, target, float(change.relative_change)
+
     decided = []
     found = dict(variables)
     for number, path in enumerate(paths):
-        removals = _removals(found, model, path, x[:1], losses, margin, rebuild)
-        layer = tied_model(model, x[:1]).layers[path]
-        group = _largest_allowed(_candidates(layer), removals)
-        target = rebuild(model, {path: group})
-        _check_rebuilt(model, target, path, group, x[:1])
-        found, _ = morph(found, source=model, target=target, inputs=x[:1])
-        model = target
-        found = dict(fine_tune(found, model, jax.random.fold_in(key, number)))
+        own = jax.random.fold_in(key, number)
+        candidates = _candidates(tied_model(model, x[:1]).layers[path])
+        if by == "removal":
+            removals = _removals(found, model, path, x[:1], losses, margin, rebuild)
+            group = _largest_allowed(candidates, removals)
+            found, model, _ = tied_to(group, path, found, model)
+            found = dict(fine_tune(found, model, own))
+        else:
+            trained: dict[Group, tuple[Any, Model]] = {}
+            shares, after = [], []
+            for group in candidates:
+                moved, target, share = tied_to(group, path, found, model)
+                trained[group] = dict(fine_tune(moved, target, own)), target
+                shares.append(share)
+                after.append(losses(*trained[group]))
+            removals = _beside_the_least(candidates, shares, after, margin)
+            group = next(H for H in candidates if not removals[H.name].needed)
+            found, model = trained[group]
         decided.append(DecidedLayer(path, group, removals))
-    return found, model, ReadOff(tuple(decided))
+    return found, model, ReadOff(tuple(decided), by)
+
+
+def _beside_the_least(
+    candidates: Sequence[Group],
+    shares: Sequence[float],
+    losses: Sequence[np.ndarray],
+    margin: float,
+) -> dict[str, Removal]:
+    """Return what each candidate's network loses beside the one that loses least.
+
+    Raises:
+      ValueError: there is no network whose loss is a number.
+    """
+    means = [each.mean() for each in losses]
+    if np.isnan(means).all():
+        raise ValueError("fine-tuned with every candidate, no loss is a number")
+    least = losses[int(np.nanargmin(means))]
+    rounding = ROUNDING * np.finfo(np.float32).eps * (1 + np.abs(least).max())
+    found = {}
+    for H, share, each in zip(candidates, shares, losses, strict=True):
+        change = each - least
+        cost = float(change.mean())
+        error = float(change.std(ddof=1) / len(change) ** 0.5)
+        needed = not cost <= margin * error + rounding
+        found[H.name] = Removal(share, cost, error, needed)
+    return found
 
 
 def added_part(

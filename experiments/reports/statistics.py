@@ -19,6 +19,7 @@ READINGS = {
     "best of front": "",
     "discretized": ", discretized",
     "perturbation": ", read off by perturbation",
+    "fine-tuning": ", read off by fine-tuning",
     "retrained": ", retrained",
 }
 LEVEL = 0.95  # of the intervals

@@ -54,12 +54,12 @@ class DifferentiationTask(SingleTask):
     """How far the logits of all but the largest group start below its own."""
     skip: Literal["none", "inside", "outside"] = "none"
     """The identity as a candidate of layers that allow it, in the softmax or beside."""
-    read_off: Literal["heaviest", "perturbation"] = "heaviest"
+    read_off: Literal["heaviest", "perturbation", "fine-tuning"] = "heaviest"
     """Which group a layer gets: the one of the largest weight (of equal weights the
     largest group); or, layer by layer, the largest that costs nothing on the validation
     images."""
     fine_tuning_steps: int = 100
-    """Of --read-off perturbation: training steps after every decided layer."""
+    """Of --read-off: training steps after each layer, or with each candidate."""
     retrain: bool = True
     """Train the found architecture from scratch, too, for as many steps."""
 
@@ -152,17 +152,17 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
                 for change in report.layers
             }
             rows.append(row)
-        if task.read_off == "perturbation":
-            plain, target, told = decided.by_perturbation(variables, dataset)
-            longer = steps + len(told.layers) * task.fine_tuning_steps
-            row = reading("perturbation", target, plain, dataset, longer, count)
+        if task.read_off != "heaviest":
+            plain, target, told = decided.layer_by_layer(variables, dataset)
+            longer = steps + fine_tunings(told) * task.fine_tuning_steps
+            row = reading(task.read_off, target, plain, dataset, longer, count)
             rows.append({**row, "removals": removals(told)})
         return rows
 
     def follow(state: TrainingState) -> Experiment:
         variables = weights_of(state).variables
-        if task.read_off == "perturbation":
-            _, found, _ = decided.by_perturbation(variables, dataset)
+        if task.read_off != "heaviest":
+            _, found, _ = decided.layer_by_layer(variables, dataset)
         else:
             _, found, _ = eq.discretize(variables, model=model, inputs=inputs)
         return retraining(task, found, weight_optimizer, steps)
@@ -173,7 +173,7 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
 
 @dataclasses.dataclass
 class Decided:
-    """The network of a task read off by perturbation, once in a process.
+    """The network of a task read off layer by layer, once in a process.
 
     Attributes:
       task: of the command line.
@@ -185,7 +185,7 @@ class Decided:
     model: eq.EquivariantCNN
     found: tuple[Any, eq.EquivariantCNN, ReadOff] | None = None
 
-    def by_perturbation(
+    def layer_by_layer(
         self, variables: Any, dataset: Dataset
     ) -> tuple[Any, eq.EquivariantCNN, ReadOff]:
         """Return variables, network and report; never looks at the test images."""
@@ -206,9 +206,17 @@ class Decided:
             x=dataset.validation.images,
             y=dataset.validation.labels,
             fine_tune=fine_tune,
+            by="removal" if self.task.read_off == "perturbation" else "fine-tuning",
             key=jax.random.fold_in(jax.random.key(self.task.seed), 2),
         )
         return self.found
+
+
+def fine_tunings(report: ReadOff) -> int:
+    """Return how often the network was fine-tuned."""
+    if report.by == "removal":
+        return len(report.layers)
+    return sum(len(layer.removals) for layer in report.layers)
 
 
 def removals(report: ReadOff) -> dict[str, dict[str, Any]]:

@@ -103,6 +103,9 @@ def methods(ambient: str = "D4") -> dict[str, Callable[..., MethodTask]]:
     found["EquiNAS_D by perturbation"] = lambda **task: DifferentiationTask(
         read_off="perturbation", **task
     )
+    found["EquiNAS_D by fine-tuning"] = lambda **task: DifferentiationTask(
+        read_off="fine-tuning", **task
+    )
     found["uniform mixture by perturbation"] = lambda **task: DifferentiationTask(
         mixture="uniform", read_off="perturbation", **task
     )

@@ -110,12 +110,19 @@ def test_the_switches_of_the_search(folder, extra):
     assert np.ptp(list(last["head"].values())) > 0
 
 
-@pytest.mark.parametrize("mixture", ["learned", "uniform"])
-def test_groups_are_read_off_by_perturbation_and_again_after_a_kill(
-    folder, monkeypatch, mixture
+@pytest.mark.parametrize(
+    ("mixture", "way", "fine_tunings"),
+    [
+        ("learned", "perturbation", 3),
+        ("uniform", "perturbation", 3),
+        ("learned", "fine-tuning", 6),
+    ],
+)
+def test_groups_are_read_off_layer_by_layer_and_again_after_a_kill(
+    folder, monkeypatch, mixture, way, fine_tunings
 ):
     groups = ["--groups", "D4", "C1", "--epochs", "0.5", "--mixture", mixture]
-    chosen = ["--read-off", "perturbation", "--fine-tuning-steps", "2"]
+    chosen = ["--read-off", way, "--fine-tuning-steps", "2"]
     differentiate.main([*TINY, *groups, *chosen, "--name", "whole"])
     whole, killed = folder / "runs/whole", folder / "runs/killed"
     rows = json.loads((whole / "result.json").read_text())["readings"]
@@ -123,14 +130,15 @@ def test_groups_are_read_off_by_perturbation_and_again_after_a_kill(
         "mixed",
         "collapsed",
         "discretized",
-        "perturbation",
+        way,
     ]
     assert ("mixtures" in rows[0]) == (mixture == "learned")
     found = rows[-1]
-    assert found["steps"] == rows[0]["steps"] + 3 * 2
+    assert found["steps"] == rows[0]["steps"] + fine_tunings * 2
     assert set(found["removals"]) == {"conv1", "conv2", "head"}
+    larger = "C1" if way == "perturbation" else "D4"  # what the larger group loses
     decided = {
-        layer: "C1" if own["C1"]["needed"] else "D4"
+        layer: "C1" if own[larger]["needed"] else "D4"
         for layer, own in found["removals"].items()
     }
     assert found["groups"] == [decided[name] for name in ("conv1", "conv2", "head")]
@@ -165,7 +173,7 @@ def test_a_read_off_never_sees_the_test_images(folder):
     )
     trial = task.prepare(dataset).trial
     state = trial.init(0, task.inputs(dataset))
-    model = Decided(task, trial.model).by_perturbation(state.variables, blind)[1]
+    model = Decided(task, trial.model).layer_by_layer(state.variables, blind)[1]
     assert model.constraint == eq.Tied()
 
 

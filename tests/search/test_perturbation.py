@@ -128,6 +128,48 @@ def test_the_group_that_the_kernel_needs_not_that_of_the_largest_weight(
     assert f"{needed}  " in str(report)
 
 
+@pytest.mark.parametrize(("needed", "favored"), [("C4", "D4"), ("C1", "D4")])
+def test_the_largest_group_that_fine_tuning_makes_up_for(needed, favored):
+    variables, x, y = planted(needed, favored)
+    tuned = []
+
+    def count(variables, model, key):
+        tuned.append(model.architecture.names)
+        return variables
+
+    settings = {"fine_tune": count, "key": jax.random.key(1), "order": "output"}
+    plain, model, report = read_off(
+        variables, model=MODEL, x=x, y=y, by="fine-tuning", **settings
+    )
+    assert str(model.architecture) == f"{needed} {needed}"
+    names = ("D4", "C4", "C1")
+    assert tuned == [("D4", H) for H in names] + [(H, needed) for H in names]
+    logits = jax.jit(MODEL.apply)(variables, x)
+    np.testing.assert_allclose(jax.jit(model.apply)(plain, x), logits, atol=1e-3)
+    for layer in report.layers:
+        needs = {H: not D4.subgroup(H) <= D4.subgroup(needed) for H in names}
+        assert {n: r.needed for n, r in layer.removals.items()} == needs
+    assert "tied to C4" in str(report)
+
+
+def test_networks_that_all_diverge_are_an_error():
+    variables, x, y = planted("C4", "D4")
+
+    def diverge(variables, model, key):
+        return jax.tree.map(lambda v: v * jnp.nan, variables)
+
+    with pytest.raises(ValueError, match="no loss is a number"):
+        read_off(
+            variables,
+            model=MODEL,
+            x=x,
+            y=y,
+            fine_tune=diverge,
+            key=jax.random.key(0),
+            by="fine-tuning",
+        )
+
+
 def test_layers_are_decided_one_at_a_time_and_the_rest_is_tuned():
     variables, x, y = planted("C4", "D4")
     seen = []
