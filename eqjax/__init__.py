@@ -14,6 +14,7 @@ from eqjax.training import *
 from eqjax.models import *
 from eqjax.morphism import *
 from eqjax.exchange import *
+from eqjax.saving import *
 from eqjax.analysis import *
 from eqjax.population import *
 from eqjax.search import *

@@ -23,6 +23,7 @@ ORDER = [
     "models",
     "morphism",
     "exchange",
+    "saving",
     "analysis",
     "population",
     "search",
