@@ -269,4 +269,6 @@ def _open(folder: Path) -> Dataset:
         source,
         names=tuple(meta["names"]),
         remark=meta["remark"],
+        mean=tuple(meta["mean"]),
+        deviation=tuple(meta["deviation"]),
     )

@@ -69,6 +69,8 @@ def load(variant: str, *, seed: int = 0, size: int = SIZES[0]) -> Dataset:
         split(TRAIN, TRAIN + VALIDATION),
         split(TRAIN + VALIDATION, TRAIN + VALIDATION + TEST),
         source=f"embedded digits, {variant}, seed {seed}{reduced}",
+        mean=(float(mean),),
+        deviation=(float(deviation),),
     )
 
 

@@ -101,7 +101,7 @@ class Folder:
         return [
             (file, folder.name)
             for folder in _folders(part)
-            for file in _images_below(folder)
+            for file in images_below(folder)
         ]
 
     def _check_strays(self, parts: list[Path]) -> None:
@@ -115,11 +115,11 @@ class Folder:
                 f"folders of classes, {_few(strays)}; move them into one, or out of "
                 f"{self.folder}"
             )
-        empty = [f for p in parts for f in _folders(p) if not any(_images_below(f))]
+        empty = [f for p in parts for f in _folders(p) if not any(images_below(f))]
         others = [f for p in around for f in _folders(p) if f not in parts]
         for folders, what in (
             (empty, "without images"),
-            ([f for f in others if any(_images_below(f))], "beside train and test"),
+            ([f for f in others if any(images_below(f))], "beside train and test"),
         ):
             if folders:
                 raise ValueError(
@@ -141,7 +141,7 @@ def _folders(folder: Path) -> list[Path]:
     return [f for f in sorted(folder.iterdir()) if f.is_dir() and not _hidden(f)]
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
     """Yield the images in a folder, and in those inside of it, in order."""
     for file in sorted(folder.rglob("*")):
         inner = file.relative_to(folder)

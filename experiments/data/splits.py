@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eqjax.saving import Preprocessing
 from eqjax.training.batches import Split
 
 
@@ -44,6 +45,8 @@ class Dataset:
       names: of the classes; their numbers if not known.
       remark: what was made of the images, for people.
       listing: the checksum of every file, by its path, where there are many.
+      mean: of every channel, in [0, 1], that was taken off the pixels.
+      deviation: of every channel, that the rest was divided by.
     """
 
     train: Split
@@ -54,6 +57,8 @@ class Dataset:
     names: tuple[str, ...] = ()
     remark: str = ""
     listing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -73,6 +78,11 @@ class Dataset:
     def splits(self) -> tuple[Split, Split, Split]:
         """Training, validation and test."""
         return self.train, self.validation, self.test
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What was done to the pixels of an image, to be done to others."""
+        return Preprocessing(self.mean, self.deviation, self.image_shape)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

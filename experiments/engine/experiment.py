@@ -29,7 +29,7 @@ from experiments.engine.trial import (
     weights_of,
 )
 from experiments.reports.printing import percent, progress
-from experiments.runs import files
+from experiments.runs import files, networks
 
 REPORTED_POINTS = 25  # of the mixtures' trajectory in the report
 
@@ -110,6 +110,15 @@ def run(
         picture = pictures.trial_figure(records, distances)
         pictures.save(picture, folder / "trial.png")
         rows = experiment.read(variables, dataset)
+        networks.save(
+            networks.inside(folder) / "trained",
+            experiment.trial.model,
+            variables,
+            dataset,
+            experiment.task.inputs(dataset),
+            validation_error=records[-1]["validation_error"],
+            test_error=rows[0]["test_error"] if rows else None,
+        )
         points = [point for record in records for point in record["mixtures"]]
         if points[-1]["weights"]:
             rows[0]["mixtures"] = [points[i] for i in _spread(len(points))]

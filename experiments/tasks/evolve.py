@@ -35,7 +35,7 @@ from experiments.engine import experiment
 from experiments.engine.records import record_all, resume_records
 from experiments.engine.trial import by_class
 from experiments.reports.printing import progress, summary
-from experiments.runs import files, search_checkpoints
+from experiments.runs import files, networks, search_checkpoints
 from experiments.tasks.task import Length, MethodTask
 
 FIRST = Length(passes=2.0, steps=500)  # before the first generation
@@ -254,6 +254,17 @@ def evolve(
         )
     front = test_front(loop, point, dataset)
     draw(task, records, front, folder)
+    for number, (row, i) in enumerate(
+        zip(front, pareto_front(point.state.scores), strict=True), 1
+    ):
+        networks.save(
+            networks.inside(folder) / f"member-{number}",
+            task.model(point.state.architectures[i]),
+            point.members[i].variables,
+            dataset,
+            task.inputs(dataset),
+            **row,
+        )
     best = [best_of(front, sum(task.lengths(dataset)))] if front else []
     if best:
         number = pareto_front(point.state.scores)[front.index(least_error(front))]

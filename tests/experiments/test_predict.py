@@ -1,0 +1,92 @@
+"""The networks of a run are saved, and name the classes of new images."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import eqjax as eq
+from eqjax.training.evaluation import evaluate
+from experiments import baseline, evolve, predict
+from experiments.data import catalogue
+from experiments.runs import networks, run_folder
+from tests.experiments.test_own_images import SMALL, pictures  # noqa: F401
+from tests.tiny import TINY
+
+
+def error_on_the_test(saved, dataset):
+    return float(evaluate(saved.variables, *dataset.test, model=saved.model).error)
+
+
+def test_every_member_of_a_front_has_its_test_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["--generations", "1", "--population-size", "2", "--children", "2"]
+    length = ["--first-epochs", "0.05", "--epochs", "0.05", "--name", "run"]
+    evolve.main([*TINY, *settings, *length])
+    run = run_folder.ROOT / "run"
+    front = json.loads((run / "result.json").read_text())["front"]
+    dataset = catalogue.load("rotated")
+    for number, row in enumerate(front, 1):
+        saved = networks.find(run, f"member-{number}")
+        assert list(saved.model.architecture.names) == row["groups"]
+        assert saved.extra["test_error"] == row["test_error"]
+        assert error_on_the_test(saved, dataset) == row["test_error"]
+    best = networks.find(run)
+    least = min(row["validation_error"] for row in front)
+    assert best.extra["validation_error"] == least
+    images = dataset.test.images[:5]
+    found = best.predict(images, prepared=True)
+    np.testing.assert_array_equal(
+        found.probabilities.argmax(-1), best.logits(images).argmax(-1)
+    )
+    pixels = images * dataset.deviation[0] + dataset.mean[0]
+    again = best.predict(pixels)
+    np.testing.assert_allclose(again.probabilities, found.probabilities, atol=1e-5)
+
+
+@pytest.fixture
+def run(pictures):  # noqa: F811
+    baseline.main([*SMALL, "--data", str(pictures), "--name", "run", "--epochs", "30"])
+    return run_folder.ROOT / "run"
+
+
+def test_new_pictures_are_named(run, pictures, capsys):  # noqa: F811
+    for name, level in (("night", 20), ("day", 220)):
+        image = Image.fromarray(np.full((30, 20), level, np.uint8))
+        image.convert("RGB").save(f"{name}.png")
+    capsys.readouterr()
+    predict.main(["run", "day.png", "night.png", "--json", "found.json"])
+    printed = capsys.readouterr().out
+    assert "network: runs/run/networks/trained" in printed
+    with open("found.json") as file:
+        rows = json.load(file)
+    assert [row["image"] for row in rows] == ["day.png", "night.png"]
+    assert [row["class"] for row in rows] == ["bright", "dark"]
+    assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
+    saved = networks.find(run)
+    assert (
+        error_on_the_test(saved, catalogue.load(str(pictures), None, 8))
+        == (saved.extra["test_error"])
+    )
+    np.save("both.npy", np.full((2, 8, 8, 1), 220, np.uint8))
+    predict.main(["runs/run/networks/trained", "both.npy", str(pictures / "dark")])
+    assert "both.npy[1]  bright" in capsys.readouterr().out
+    nearest = eq.load("runs/run/networks/trained")
+    assert nearest.class_names == ("bright", "dark")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.png"], "there is no file nowhere.png"),
+        (["run", "runs/run/networks"], "holds no images"),
+        (["run", "runs/run/config.json"], "config.json"),
+        (["nowhere", "x.png"], "nowhere holds no trained network"),
+        (["run", "x.png", "--member", "best"], "there are networks/trained"),
+    ],
+)
+def test_what_is_not_there_is_named(run, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        predict.main(arguments)
+    assert message in " ".join(capsys.readouterr().out.split())
