@@ -56,6 +56,12 @@ def test_the_exports_of_the_page_are_the_network(environment, tmp_path):
     assert printed == "(5, 5, 16, 16)\n(4, 10)\n(3, 10)\n(4, 10)\n"
 
 
+def test_the_nnx_model_of_the_page_is_relaxed(environment):
+    printed = printed_by(ROOT / "docs/nnx.md", environment).split("\n")
+    assert float(printed[0]) < 1e-5
+    assert float(printed[1]) > float(printed[2])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):

@@ -13,7 +13,7 @@ together is a choice that the plain network does not make:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
@@ -29,6 +29,7 @@ from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv, LiftingConv, split_fiber
 from eqjax.layers.norms import BatchNorm
+from eqjax.ops.windows import Padding
 
 Layout = Literal["HWIO", "OIHW", "escnn"]
 TIED = 1e-4  # relative remainder below which a kernel of escnn counts as tied
@@ -133,7 +134,10 @@ def from_conv(
     constraint: Constraint = Tied(),  # noqa: B008
     order: Literal["as given", "matched"] | np.ndarray = "as given",
     input_order: np.ndarray | None = None,
-    **settings: Any,
+    strides: int | Sequence[int] | None = None,
+    padding: Padding | None = None,
+    kernel_dilation: int | Sequence[int] | None = None,
+    feature_group_count: int | None = None,
 ) -> NearestLayer:
     """Return the layer of a group that is nearest to a plain convolution.
 
@@ -159,7 +163,10 @@ def from_conv(
         in turns with orbit means, which ends in a local minimum); or the order itself,
         (out,). What reads the channels next is to be given the same `input_order`.
       input_order: (in,) of the real input channels.
-      **settings: further fields of the layer, such as strides and padding.
+      strides: of the layer; those of the convolution, or 1, if None.
+      padding: the same; or "SAME".
+      kernel_dilation: the same; or 1.
+      feature_group_count: the same; or 1.
 
     Raises:
       ValueError: real channels that the fiber does not divide, with the nearest that it
@@ -178,12 +185,15 @@ def from_conv(
     if layout not in get_args(Layout):
         raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
     plain = _plain(kernel, bias, variables, layout)
+    asked: dict[str, Any] = {
+        "strides": strides,
+        "padding": padding,
+        "kernel_dilation": kernel_dilation,
+        "feature_group_count": feature_group_count,
+    }
     given = {
-        "strides": plain.strides,
-        "padding": plain.padding,
-        "kernel_dilation": plain.kernel_dilation,
-        "feature_group_count": plain.feature_group_count,
-        **settings,
+        name: getattr(plain, name) if value is None else value
+        for name, value in asked.items()
     }
     weights = np.asarray(plain.kernel)
     if weights.ndim != group.dimension + 2:
@@ -196,7 +206,7 @@ def from_conv(
         fiber_in = trivial(group)
     sources = fiber_in or regular(group)
     targets = fiber_out or regular(group)
-    split = given["feature_group_count"]
+    split = int(given["feature_group_count"])
     _check_divides("input", real_in, sources)
     _check_divides("output", real_out, targets)
     make: Any = LiftingConv if lifting else GroupConv
@@ -250,7 +260,9 @@ def from_escnn(
     group: Group,
     bias: Any = None,
     lifting: bool = False,
-    **settings: Any,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    kernel_dilation: int | Sequence[int] = 1,
 ) -> tuple[GroupConv, dict[str, Any]]:
     """Return the layer that computes what an exported convolution of escnn does.
 
@@ -263,7 +275,9 @@ def from_escnn(
       group: the group of the fields, an ambient one.
       bias: (out,), or None.
       lifting: the input is an image (trivial fields).
-      **settings: further fields of the layer; padding, for one, is "SAME" if not given.
+      strides: of the layer.
+      padding: of the layer; escnn's padding=2 is 2 here.
+      kernel_dilation: of the layer.
 
     Returns:
       The layer and its variables.
@@ -280,7 +294,14 @@ def from_escnn(
     2
     """
     near = from_conv(
-        weight, group=group, bias=bias, layout="escnn", lifting=lifting, **settings
+        weight,
+        group=group,
+        bias=bias,
+        layout="escnn",
+        lifting=lifting,
+        strides=strides,
+        padding=padding,
+        kernel_dilation=kernel_dilation,
     )
     if near.relative_remainder > TIED:
         raise ValueError(
@@ -299,7 +320,8 @@ def from_escnn_norm(
     bias: Any,
     group: Group,
     epsilon: float = 1e-5,
-    **settings: Any,
+    momentum: float = 0.9,
+    use_running_average: bool | None = None,
 ) -> tuple[BatchNorm, dict[str, Any]]:
     """Return the layer that computes what an exported batch norm of escnn does.
 
@@ -310,7 +332,8 @@ def from_escnn_norm(
       bias: its bias, the same.
       group: the group of the fields, an ambient one.
       epsilon: added to the variance; escnn has 1e-5.
-      **settings: further fields of the layer, such as use_running_average.
+      momentum: of the running statistics; one minus that of escnn.
+      use_running_average: of the layer.
 
     Raises:
       ValueError: elements of one field have different numbers.
@@ -322,7 +345,12 @@ def from_escnn_norm(
     >>> variables["batch_stats"]["statistics"]["mean"].shape
     (2,)
     """
-    layer = BatchNorm(group=group, epsilon=epsilon, **settings)
+    layer = BatchNorm(
+        use_running_average=use_running_average,
+        momentum=momentum,
+        epsilon=epsilon,
+        group=group,
+    )
     size = group.ambient.order
 
     def per_field(name: str, values: Any) -> np.ndarray:

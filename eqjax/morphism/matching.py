@@ -130,7 +130,12 @@ def _differ(source: TiedModule, target: TiedModule) -> bool:
 def tied_model(
     model: nn.Module, inputs: Any, call_kwargs: Mapping[str, Any] | None = None
 ) -> TiedModel:
-    """Trace a model and return its variables' shapes, tied layers and ties."""
+    """Trace a model and return its variables' shapes, tied layers and ties.
+
+    A model that knows them, as the view of an NNX model does, is asked.
+    """
+    if (own := getattr(model, "tied_model", None)) is not None:
+        return own()
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     abstract = tuple(
         jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x

@@ -1,0 +1,64 @@
+"""Layers of eqjax in NNX models, and what eqjax does with such models.
+
+Pooling and other functions on fields, `eq.avg_pool` and so on, are used as they are.
+"""
+
+from eqjax.nnx.layers import (
+    BatchNorm,
+    ElementBatchNorm,
+    FieldDropout,
+    GroupConv,
+    GroupConvTranspose,
+    GroupNorm,
+    InitialNorm,
+    InvariantHead,
+    LayerNorm,
+    LiftingConv,
+    MixtureLogits,
+    Penalty,
+    RMSNorm,
+    TiedLayer,
+)
+from eqjax.nnx.models import (
+    collapse,
+    discretize,
+    distances,
+    from_conv,
+    mixtures,
+    morph,
+    morph_optimizer,
+    penalty,
+    symmetry_test,
+    tied_layers,
+    variables_of,
+    with_variables,
+)
+
+__all__ = [
+    "BatchNorm",
+    "ElementBatchNorm",
+    "FieldDropout",
+    "GroupConv",
+    "GroupConvTranspose",
+    "GroupNorm",
+    "InitialNorm",
+    "InvariantHead",
+    "LayerNorm",
+    "LiftingConv",
+    "MixtureLogits",
+    "Penalty",
+    "RMSNorm",
+    "TiedLayer",
+    "collapse",
+    "discretize",
+    "distances",
+    "from_conv",
+    "mixtures",
+    "morph",
+    "morph_optimizer",
+    "penalty",
+    "symmetry_test",
+    "tied_layers",
+    "variables_of",
+    "with_variables",
+]
