@@ -5,6 +5,10 @@ from eqjax.search.differentiable import (
     MixtureSearchState as MixtureSearchState,
     random_gradients,
 )
+from eqjax.search.differentiating import (
+    Differentiated as Differentiated,
+    differentiate,
+)
 from eqjax.search.evolution import Evolution, SearchState as SearchState
 from eqjax.search.evolving import Evolved as Evolved, Network as Network, evolve
 from eqjax.search.guided import (
@@ -14,6 +18,7 @@ from eqjax.search.guided import (
     named_group as named_group,
     tighten as tighten,
 )
+from eqjax.search.guiding import Guided as Guided, guide
 from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
 from eqjax.search.parsimony import (
     PARSIMONY as PARSIMONY,
@@ -45,7 +50,9 @@ SEARCHES: dict[str, type[Evolution]] = {
 __all__ = [
     "DifferentiableSearch",
     "Evolution",
+    "differentiate",
     "evolve",
+    "guide",
     "random_gradients",
     "read_off",
 ]

@@ -92,7 +92,7 @@ def evolve(
     Args:
       make_model: architecture -> model, such as a class with that field alone.
       start: the groups to begin with, as a rule the whole symmetry everywhere.
-      train: samples (n, ...) and targets (n,) to train on.
+      train: samples (n, ...) and targets (n, ...) to train on.
       validation: samples and targets to select by.
       optimizer: of the weights.
       search: how many members it keeps, which groups they may have, how it selects.
@@ -133,8 +133,16 @@ def evolve(
     inputs = jax.ShapeDtypeStruct((size, *train[0].shape[1:]), train[0].dtype)
     model = make_model(start)
     if strategy is None:
+        targets = np.asarray(train[1][:1])
         strategy = choose_strategy(
-            model, optimizer, inputs, search.population_size, loss_fn=loss_fn
+            model,
+            optimizer,
+            inputs,
+            search.population_size,
+            loss_fn=loss_fn,
+            target=jax.ShapeDtypeStruct(
+                targets.shape[1:], jax.dtypes.canonicalize_dtype(targets.dtype)
+            ),
         )
     loop = SearchLoop(
         search=search,

@@ -20,6 +20,9 @@ from eqjax.training.losses import (
     LossFn as LossFn,
     Metrics as Metrics,
     cross_entropy as cross_entropy,
+    mean_squared_error as mean_squared_error,
+    pixel_cross_entropy as pixel_cross_entropy,
+    sigmoid_cross_entropy as sigmoid_cross_entropy,
     training_loss as training_loss,
 )
 from eqjax.training.state import (

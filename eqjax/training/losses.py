@@ -11,6 +11,7 @@ and so are all means over it. Metrics are at least float32, whatever the network
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -64,6 +65,73 @@ def cross_entropy(
     wrong = (jnp.argmax(logits, -1) != y).astype(loss.dtype)
     lost = _nan_unless(jnp.isfinite(logits).all(-1), loss.dtype)
     return Metrics(loss + lost, wrong + lost)
+
+
+def mean_squared_error(outputs: Any, y: Any) -> Array:
+    """Return the mean of squared differences of each sample, (batch,); for regression.
+
+    Raises:
+      ValueError: targets have another shape than the outputs.
+
+    >>> mean_squared_error(jnp.ones((2, 3)), jnp.zeros((2, 3))).tolist()
+    [1.0, 1.0]
+    """
+    _check_same_shape(outputs, y)
+    gap = at_least_single(outputs) - at_least_single(y)
+    return (gap**2).reshape(len(gap), -1).mean(-1)
+
+
+def sigmoid_cross_entropy(logits: Any, y: Any) -> Metrics:
+    """Return loss and error of labels that are true or not, each by itself.
+
+    Args:
+      logits: (batch, ..., labels).
+      y: the same shape, zeros and ones.
+
+    Returns:
+      The mean over all labels of a sample, in nats; the share of wrong ones.
+
+    >>> logits, y = jnp.array([[9.0, 9.0]]), jnp.array([[1, 0]])
+    >>> sigmoid_cross_entropy(logits, y).error.tolist()
+    [0.5]
+    """
+    _check_same_shape(logits, y)
+    logits = at_least_single(logits)
+    loss = optax.sigmoid_binary_cross_entropy(logits, jnp.asarray(y, logits.dtype))
+    wrong = ((logits > 0) != (jnp.asarray(y) > 0)).astype(loss.dtype)
+    return Metrics(*(v.reshape(len(v), -1).mean(-1) for v in (loss, wrong)))
+
+
+def pixel_cross_entropy(logits: Any, y: Any) -> Metrics:
+    """Return loss and error of a class for every point, as in segmentation.
+
+    Args:
+      logits: (batch, *space, classes).
+      y: (batch, *space), class numbers.
+
+    Returns:
+      The mean over all points of a sample, in nats; the share of wrong points.
+
+    >>> logits, y = jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 4, 4), int)
+    >>> pixel_cross_entropy(logits, y).error.tolist()
+    [0.0, 0.0]
+    """
+    classes = logits.shape[-1]
+    if np.shape(y) != logits.shape[:-1]:
+        raise ValueError(
+            f"expected a class for every point, {logits.shape[:-1]}, got {np.shape(y)}"
+        )
+    points = math.prod(logits.shape[1:-1])
+    flat = cross_entropy(logits.reshape(-1, classes), jnp.reshape(y, -1))
+    return Metrics(*(v.reshape(-1, points).mean(-1) for v in flat))
+
+
+def _check_same_shape(outputs: Any, y: Any) -> None:
+    if np.shape(outputs) != np.shape(y):
+        raise ValueError(
+            f"expected targets of the outputs' shape {np.shape(outputs)}, got "
+            f"{np.shape(y)}"
+        )
 
 
 def at_least_single(values: Any) -> Array:
