@@ -199,8 +199,7 @@ def _check(
             raise ValueError(
                 f"as {format_name!r}, {batch} random inputs give outputs that are "
                 f"{worst * tolerance:.1e} from those of the model, more than "
-                f"{tolerance:.0e}; nothing is exported. Where norms are folded, try "
-                "fold_norms=False: something else may read the convolution before one"
+                f"{tolerance:.0e}; nothing is exported"
             )
 
 

@@ -46,9 +46,10 @@ def find_folds(
 ) -> tuple[Fold, ...]:
     """Return the batch norms that read what a convolution has just returned.
 
-    A pair of layers that is not always called as one is left alone. Whether something
-    else reads the output of the convolution cannot be seen here; who uses the result
-    compares it with the model.
+    A pair of layers that is not always called as one is left alone, and so is one where
+    something else reads the output of the convolution, as the shortcut of a residual
+    block does: there, what is added behind the convolution and kept from the norm
+    changes the output.
 
     Raises:
       ValueError: a batch norm measures the batch.
@@ -85,13 +86,68 @@ def find_folds(
     jax.eval_shape(apply, unflatten_dict(dict(flat)), *arguments)
     pairs = collections.Counter((fold.norm, fold.convolution) for fold in found)
     unique = {fold.norm: fold for fold in found}
-    return tuple(
+    folds = [
         fold
         for fold in unique.values()
         if pairs[fold.norm, fold.convolution]
         == calls[fold.norm]
         == calls[fold.convolution]
-    )
+    ]
+    alone = _read_by_norms_alone(folds, flat, model, arguments, call_kwargs or {})
+    return tuple(fold for fold, is_alone in zip(folds, alone, strict=True) if is_alone)
+
+
+def _read_by_norms_alone(
+    folds: list[Fold],
+    flat: Mapping[Path, Any],
+    model: nn.Module,
+    arguments: tuple,
+    call_kwargs: Mapping[str, Any],
+) -> list[bool]:
+    """Tell of every pair whether only the norm reads the convolution."""
+    places = {fold.convolution: n for n, fold in enumerate(folds)}
+    norms = {fold.norm for fold in folds}
+
+    @jax.jit
+    def outputs(variables, added, *arguments):
+        kept: dict[int, tuple[Any, Any]] = {}  # what was added to, by what came out
+        running: set[Path] = set()
+
+        def add(call, args, kwargs, context):
+            path = context.module.path
+            if context.method_name != "__call__" or path in running:
+                return call(*args, **kwargs)
+            if path in norms and args and id(args[0]) in kept:
+                args = (kept[id(args[0])][0], *args[1:])
+            if path not in places:
+                return call(*args, **kwargs)
+            running.add(path)
+            result = call(*args, **kwargs)
+            running.remove(path)
+            more = result + added[places[path]].astype(result.dtype)
+            kept[id(more)] = result, more
+            return more
+
+        with nn.intercept_methods(add):
+            return model.apply(variables, *arguments, **call_kwargs)
+
+    key = jax.random.key(0)
+    drawn = [
+        jax.random.normal(key, (1, *x.shape[1:]), x.dtype)
+        if hasattr(x, "shape") and jnp.issubdtype(x.dtype, jnp.inexact)
+        else x
+        for x in arguments
+    ]
+    variables = unflatten_dict(dict(flat))
+    zero = jnp.zeros(len(folds))
+    plain = outputs(variables, zero, *drawn)
+
+    def same(added: jax.Array) -> bool:
+        found = jax.tree.leaves(outputs(variables, added, *drawn))
+        pairs = zip(found, jax.tree.leaves(plain), strict=True)
+        return all(bool(jnp.array_equal(a, b)) for a, b in pairs)
+
+    return [same(zero.at[n].set(1.0)) for n in range(len(folds))]
 
 
 def apply_fold(found: dict[Path, Any], traced: TiedModel, fold: Fold) -> None:

@@ -7,12 +7,20 @@ from eqjax.models.architecture import (
 )
 from eqjax.models.cnn import EquivariantCNN, exact, paper
 from eqjax.models.protocol import SearchableModel as SearchableModel
+from eqjax.models.resnet import EquivariantResNet, resnet, wide_resnet
+from eqjax.models.stages import StagedModel as StagedModel
+from eqjax.models.unet import EquivariantUNet, unet
 
 __all__ = [
     "Architecture",
     "EquivariantCNN",
+    "EquivariantResNet",
+    "EquivariantUNet",
     "enumerate_architectures",
     "exact",
     "paper",
     "random_architecture",
+    "resnet",
+    "unet",
+    "wide_resnet",
 ]

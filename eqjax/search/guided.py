@@ -11,7 +11,7 @@ trained on. No child is trained on the way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -20,9 +20,12 @@ from eqjax.analysis.evidence import SymmetryTest
 from eqjax.groups.group import Group
 from eqjax.models.architecture import Architecture
 from eqjax.models.cnn import EquivariantCNN
+from eqjax.models.stages import StagedModel
 from eqjax.morphism.variables import morph
 from eqjax.training.evaluation import sample_losses
 from eqjax.training.losses import LossFn, cross_entropy
+
+Searched = TypeVar("Searched", EquivariantCNN, StagedModel)
 
 
 class Named(NamedTuple):
@@ -99,12 +102,12 @@ class Tightened(NamedTuple):
 def tighten(
     variables: Mapping[str, Any],
     *,
-    model: EquivariantCNN,
+    model: Searched,
     larger: Group,
     x: Any,
     y: Any,
     loss_fn: LossFn = cross_entropy,
-) -> tuple[EquivariantCNN, tuple[Tightened, ...]]:
+) -> tuple[Searched, tuple[Tightened, ...]]:
     """Project layers whose relaxed part is no larger than its noise, the way back.
 
     Layer by layer from the input: its kernel is projected onto a larger group, and

@@ -304,8 +304,10 @@ def draw(
     """Write the picture of a search into its folder."""
     from experiments.reports import pictures  # slow to import, and needed at the end
 
-    layers = [f"layer {i + 1}" for i in range(len(task.features))]
-    names = [*layers, "head"] if task.network == "exact" else layers
+    names = [
+        name.replace("conv", "layer ").replace("stage", "stage ")
+        for name in task.model(task.first_architecture).layer_names
+    ]
     figure = pictures.search_figure(records, front, names, task.ambient_group)
     pictures.save(figure, folder / "search.png")
 

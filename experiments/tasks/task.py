@@ -24,6 +24,7 @@ from experiments.engine.experiment import Experiment
 from experiments.engine.optimizers import optimizer
 
 TIED = eq.Tied()
+RESIDUAL = ("resnet", "wide_resnet")
 DATA_HELP = (
     f"Embedded digits: {', '.join(digits.VARIANTS)}; full data sets: "
     f"{', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
@@ -58,16 +59,18 @@ class Task(abc.ABC):
     image_size: int | None = None
     """Pixels per side that colour images are scaled to, 64 if not given; or 14, to
     which the embedded digits are reduced."""
-    network: Literal["exact", "paper"] = "exact"
-    """Network with exact symmetry, or as the paper's authors have it."""
+    network: Literal["exact", "paper", "resnet", "wide_resnet"] = "exact"
+    """Network with exact symmetry; as the paper's authors have it; or residual, exact
+    too, with a group per stage, its norms behind or before its convolutions."""
     features: tuple[int, ...] = (2, 4, 4, 8)
-    """Channels per group element of every convolution."""
+    """Channels per group element of every convolution, or stage of residual blocks."""
     kernel_size: int = 5
     """Taps per axis of every convolution."""
     pool_after: tuple[int, ...] = (1, 2, 3)
-    """Numbers of the convolutions, from 1, that a pooling follows."""
+    """Numbers of the convolutions, from 1, that a pooling follows; residual networks
+    halve the field before every stage but the first."""
     head_features: int = 32
-    """Width of the hidden layer of the head."""
+    """Width of the hidden layer of the head; residual networks have none."""
     optimizer: Literal["adam", "sgd", "momentum"] = "adam"
     """Optimizer of every training."""
     learning_rate: float = 0.005
@@ -114,6 +117,8 @@ class Task(abc.ABC):
     @property
     def layers(self) -> int:
         """How many layers have a group."""
+        if self.network in RESIDUAL:
+            return len(self.features) + 2  # stem and head
         head = "invariant" if self.network == "exact" else "dense"
         return eq.EquivariantCNN.searchable_layers(self.features, head)
 
@@ -185,8 +190,17 @@ class Task(abc.ABC):
         self,
         architecture: eq.Architecture,
         constraint: eq.Constraint | tuple[eq.Constraint, ...] = TIED,
-    ) -> eq.EquivariantCNN:
+    ) -> Any:
         """Return the network of an architecture."""
+        if self.network in RESIDUAL:
+            return eq.EquivariantResNet(
+                architecture,
+                constraint,
+                features=self.features,
+                kernel_size=self.kernel_size,
+                classes=self.load().classes,
+                order="pre" if self.network == "wide_resnet" else "post",
+            )
         build = {"exact": eq.exact, "paper": eq.paper}[self.network]
         return build(
             architecture,

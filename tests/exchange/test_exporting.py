@@ -11,6 +11,7 @@ from flax import nnx
 from jax import export as jax_export
 
 import eqjax as eq
+from eqjax.exchange import exporting
 from tests.exchange.test_plain import network, trained_statistics
 
 D4 = eq.dihedral(4)
@@ -103,17 +104,28 @@ class Skipped(nn.Module):
         return eq.InvariantHead(3, group=D4)(y)
 
 
-def test_what_differs_is_not_written(tmp_path):
+def test_a_norm_stays_where_something_else_reads_the_convolution():
     x = jnp.ones((1, 6, 6, 1))
     model = Skipped()
     variables = trained_statistics(model.init(jax.random.key(0), x))
+    settings = {"format": "linen", "inputs": x, "fold_norms": True}
+    plain, _ = eq.export(model, variables, **settings)
+    assert "BatchNorm_0" in plain["params"]
+
+
+def test_what_differs_is_not_written(tmp_path, model, monkeypatch):
+    model, variables, x = model
     path = tmp_path / "program.bin"
-    with pytest.raises(ValueError, match="fold_norms=False"):
+    wrong = exporting.to_plain
+
+    def off(*args, **kwargs):
+        plain, network = wrong(*args, **kwargs)
+        return jax.tree.map(lambda v: 1.001 * v, plain), network
+
+    monkeypatch.setattr(exporting, "to_plain", off)
+    with pytest.raises(ValueError, match="nothing is exported"):
         eq.export(model, variables, path, format="jax_export", inputs=x)
     assert not list(tmp_path.iterdir())
-    settings = {"format": "jax_export", "inputs": x, "fold_norms": False}
-    eq.export(model, variables, path, **settings)
-    assert path.exists()
 
 
 def test_an_old_file_stays_where_an_export_fails(tmp_path, model):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from experiments import baseline, compare, differentiate, evolve
+from experiments import baseline, compare, differentiate, evolve, guide
 from experiments.data import catalogue
 from experiments.data.splits import Split
-from experiments.runs import files
+from experiments.runs import files, networks, run_folder
 from experiments.runs.files import read_lines
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
 from experiments.tasks.differentiate import Decided, DifferentiationTask
@@ -36,6 +36,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
         "checkpoint.msgpack",
         "result.json",
         "trial.png",
+        "networks",
         "retrained",
     }
     records = read_lines(whole / "metrics.jsonl")
@@ -428,3 +429,29 @@ def test_a_network_that_diverges_says_so(folder, capsys):
     result = json.loads((folder / "runs/lost/result.json").read_text())
     (reading,) = result["readings"]
     assert reading["validation_error"] is reading["test_error"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "network", "short"),
+    [
+        (baseline, "wide_resnet", "--epochs 0.02 --groups C4"),
+        (
+            evolve,
+            "resnet",
+            "--generations 1 --population-size 2 --children 1 --epochs 0.02 "
+            "--first-epochs 0.02",
+        ),
+        (differentiate, "wide_resnet", "--epochs 0.02 --groups D4 C4"),
+        (guide, "resnet", "--epochs 0.05 --tested-images 64"),
+    ],
+)
+def test_residual_networks_are_networks_of_all_commands(
+    folder, command, network, short
+):
+    kind = "--features 1 1 --kernel-size 3 --batch-size 32 --image-size 14".split()
+    named = ["--network", network, "--name", "run"]
+    command.main([*kind, *short.split(), *named])
+    saved = networks.find(run_folder.ROOT / "run")
+    assert saved.model.order == ("post" if network == "resnet" else "pre")
+    assert saved.model.layer_names == ("stem", "stage1", "stage2", "head")
