@@ -62,6 +62,14 @@ def test_the_nnx_model_of_the_page_is_relaxed(environment):
     assert float(printed[1]) > float(printed[2])
 
 
+@pytest.mark.slow
+def test_the_unet_of_the_page_learns_and_is_searched(environment):
+    errors, found = printed_by(ROOT / "docs/segmentation.md", environment).splitlines()
+    trivial, learned = (float(word) for word in errors.split(" %")[:2])
+    assert learned < trivial / 2
+    assert found in ("2 D4", "2 C4")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):

@@ -28,6 +28,7 @@ from eqjax.groups.standard import STANDARD, standard_group
 from eqjax.morphism import regrouping
 
 KIND = "is"  # the key that says what an object stands for
+NUMBER = "#"  # that of a module
 PLACES: dict[str, tuple[ModuleType, ...]] = {
     "eqjax": (layers, models, constraints, fields, regrouping, plain),
     "flax.linen": (nn,),
@@ -41,12 +42,19 @@ ELEMENTWISE = "abs absolute arctan cos exp log maximum minimum sin sqrt square t
 def describe(value: Any) -> Any:
     """Return a model, or one of its settings, as plain data.
 
+    A module that stands in several places is one module again when it is read.
     Initializers other than those of the class are left out: who reads a network does
     not draw its weights again.
 
     Raises:
       ValueError: there is no word for it; the message says what it is.
     """
+    return _described(value, {})
+
+
+def _described(value: Any, seen: dict[int, int]) -> Any:
+    """Describe, with the numbers of the modules that were met before."""
+    describe = functools.partial(_described, seen=seen)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
@@ -66,23 +74,32 @@ def describe(value: Any) -> Any:
     if isinstance(value, slice):
         return {KIND: "slice", "of": [value.start, value.stop, value.step]}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {KIND: _class_name(type(value)), **_settings(value)}
+        if id(value) in seen:
+            return {KIND: "again", NUMBER: seen[id(value)]}
+        number = {}
+        if isinstance(value, nn.Module):
+            number = {NUMBER: seen.setdefault(id(value), len(seen))}
+        return {KIND: _class_name(type(value)), **number, **_settings(value, describe)}
     if (name := _dtype_name(value)) is not None:
         return {KIND: "dtype", "name": name}
     return {KIND: "function", "name": _function_name(value)}
 
 
-def restore(data: Any, classes: Sequence[type] = ()) -> Any:
+def restore(
+    data: Any, classes: Sequence[type] = (), made: dict[int, Any] | None = None
+) -> Any:
     """Return what `describe` has described.
 
     Args:
       data: as read from JSON.
       classes: further classes that it may name, such as that of the model.
+      made: modules that were made before, by their numbers.
 
     Raises:
       ValueError: it names a class or function that is not known.
     """
-    again = functools.partial(restore, classes=classes)
+    made = {} if made is None else made
+    again = functools.partial(restore, classes=classes, made=made)
     if not isinstance(data, Mapping):
         return data
     rest = {key: value for key, value in data.items() if key != KIND}
@@ -105,8 +122,14 @@ def restore(data: Any, classes: Sequence[type] = ()) -> Any:
         return getattr(jnp, dtype.name, dtype)
     if kind == "function":
         return _found_function(rest["name"])
-    made = _found_class(kind, classes)
-    return made(**{name: again(value) for name, value in rest.items()})
+    number = rest.pop(NUMBER, None)
+    if kind == "again":
+        return made[number]
+    found = _found_class(kind, classes)
+    module = found(**{name: again(value) for name, value in rest.items()})
+    if number is not None:
+        made[number] = module
+    return module
 
 
 def _group(group: Group) -> dict[str, Any]:
@@ -125,7 +148,7 @@ def _restored_group(name: str, ambient: str | list, elements: Sequence[int]) -> 
     raise ValueError(f"{whole!r} has no subgroup {name} of the elements {elements}")
 
 
-def _settings(value: Any) -> dict[str, Any]:
+def _settings(value: Any, describe: Callable[[Any], Any]) -> dict[str, Any]:
     """Return the fields of a dataclass that are not as they are by default."""
     found = {}
     for field in dataclasses.fields(value):

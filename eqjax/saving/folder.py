@@ -41,10 +41,10 @@ from eqjax.saving.prediction import (
     preprocessing_of,
     softmax,
 )
-from eqjax.training.evaluation import predict
 
 FORMAT, VERSION = "a network of eqjax", 1
 DESCRIPTION, WEIGHTS = "network.json", "weights.safetensors"
+BATCH = 256  # images that are predicted at a time
 VARIABLES, OPTIMIZER = "variables", "optimizer"
 
 
@@ -74,7 +74,12 @@ class Saved:
 
     def logits(self, images: Any) -> np.ndarray:
         """Return what the model makes of prepared images, (n, classes)."""
-        return np.asarray(predict(self.variables, images, model=self.model))
+        apply = jax.jit(self.model.apply)  # the model need not be hashable
+        parts = [
+            np.asarray(apply(self.variables, images[begin : begin + BATCH]))
+            for begin in range(0, len(images), BATCH)
+        ]
+        return np.concatenate(parts)
 
     def predict(self, images: Any, *, prepared: bool = False) -> Prediction:
         """Return class names and probabilities of images.

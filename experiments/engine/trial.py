@@ -251,8 +251,8 @@ def ledger(
     found = measure(variables)
     groups = [group.name for group in model.architecture.ambient.subgroups]
     return {
-        name: {group: round(float(found[(name,)][group]), 6) for group in groups}
-        for name in model.layer_names
+        "/".join(path): {group: round(float(own[group]), 6) for group in groups}
+        for path, own in found.items()
     }
 
 

@@ -95,7 +95,8 @@ class Task(abc.ABC):
         if not self.features or min(self.features) < 1:
             raise ValueError("--features needs one positive number per convolution")
         layers = range(1, len(self.features) + 1)
-        if not set(self.pool_after) <= set(layers):
+        pooled = self.network not in RESIDUAL
+        if pooled and not set(self.pool_after) <= set(layers):
             raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
         if self.resume and self.name is None:
             raise ValueError("--resume needs the --name of a run")

@@ -49,6 +49,7 @@ def test_a_run_writes_everything_and_repeats_itself(folder, capsys):
         "checkpoint.msgpack",
         "result.json",
         "search.png",
+        "networks",
     }
     for name in ("metrics.jsonl", "result.json", "checkpoint.msgpack"):
         assert (one / name).read_bytes() == (two / name).read_bytes()

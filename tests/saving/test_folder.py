@@ -62,6 +62,18 @@ def test_models_come_back(model, tmp_path):
     )
 
 
+def test_a_module_in_two_places_is_one_again(tmp_path):
+    shared = eq.GroupConv(2, 3, group=D4)
+    model = nn.Sequential(
+        [eq.LiftingConv(2, 3, group=D4), shared, nn.relu, shared, nn.BatchNorm(True)]
+    )
+    variables = model.init(jax.random.key(0), X)
+    eq.save(tmp_path / "net", model, variables)
+    saved = eq.load(tmp_path / "net")
+    assert saved.model.layers[1] is saved.model.layers[3]
+    np.testing.assert_array_equal(saved.logits(X), model.apply(variables, X))
+
+
 @pytest.mark.parametrize("word", catalogue.CONSTRAINT_CASES)
 def test_constraints_come_back(word):
     constraint = catalogue.CONSTRAINT_CASES[word]
