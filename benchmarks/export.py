@@ -2,9 +2,9 @@
 
     python -m benchmarks.export [--quick] [--json FILE]
 
-The 8-layer D4 network of (4, 8) channels per fiber element, and of (16, 32), with
---quick the former alone; 28x28 images, batches of 1 and 16, with --quick of 1. The plain network has the
-same real width and Flax's own convolutions and norms, which are also those that an
+The 8-layer D4 network of (4, 8) channels per fiber element, and of (16, 32); 28x28
+images, batches of 1 and 16; with --quick the first of each alone. The plain network has
+the same real width and Flax's own convolutions and norms, which are also those that an
 exported network is made of. `exported_over_plain`: the seconds of the exported network,
 norms kept, over those of the plain one, worst case. `folded_over_plain`: with norms
 folded into the convolutions. `model_over_plain`: of the model as it is.
