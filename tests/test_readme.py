@@ -60,6 +60,15 @@ def test_the_nnx_model_of_the_page_is_relaxed(environment):
     printed = printed_by(ROOT / "docs/nnx.md", environment).split("\n")
     assert float(printed[0]) < 1e-5
     assert float(printed[1]) > float(printed[2])
+    assert float(printed[3]) < 1e-5
+
+
+def test_the_own_resnet_of_the_page_is_relaxed_and_exported(environment, tmp_path):
+    printed = printed_by(ROOT / "docs/own-resnet.md", environment, tmp_path)
+    kept, before, after, exported = map(float, printed.split())
+    assert kept < 1e-5
+    assert after < before
+    assert exported < 1e-5
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from eqjax.nnx.models import (
     penalty,
     symmetry_test,
     tied_layers,
+    to_plain,
     variables_of,
     with_variables,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "penalty",
     "symmetry_test",
     "tied_layers",
+    "to_plain",
     "variables_of",
     "with_variables",
 ]

@@ -62,11 +62,13 @@ class TiedLayer(nnx.Module):
     Attributes:
       linen: the layer of `eqjax.layers` that it computes, with all its settings; its
         group and constraint among them.
+      shape: of the smallest input, a batch of one.
       places: for each variable its name here, and its path among those of `linen`.
     """
 
     def __init__(self, linen: nn.Module, shape: tuple[int, ...], rngs: nnx.Rngs):
         self.linen = linen
+        self.shape = shape
         key = {"params": rngs.params()}
         x = jnp.zeros(shape, getattr(linen, "param_dtype", None))
         made = jax.jit(lambda key, x: linen.init_with_output(key, x))(key, x)[1]

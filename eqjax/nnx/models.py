@@ -21,12 +21,20 @@ from eqjax import analysis, exchange, layers, morphism
 from eqjax.analysis.evidence import SymmetryTest
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
+from eqjax.exchange import plain as plain_layers
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import Tie
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, TiedModel, show
 from eqjax.morphism.report import LayerTable, MorphReport
-from eqjax.nnx.layers import KINDS, GroupConv, LiftingConv, Penalty, TiedLayer
+from eqjax.nnx.layers import (
+    KINDS,
+    BatchNorm,
+    GroupConv,
+    LiftingConv,
+    Penalty,
+    TiedLayer,
+)
 
 Model = TypeVar("Model", bound=nnx.Module)
 OTHERS = "others"  # collection of variables whose kind linen has no name for
@@ -93,7 +101,7 @@ def tied_layers(model: nnx.Module) -> dict[Path, TiedLayer]:
     return {
         tuple(map(str, path)): module
         for path, module in nnx.iter_modules(model)
-        if isinstance(module, TiedLayer)
+        if isinstance(module, TiedLayer) and isinstance(module.linen, TiedModule)
     }
 
 
@@ -252,6 +260,42 @@ def from_conv(
     )
     made.take(near.layer, near.variables)
     return made, near
+
+
+def to_plain(model: Model, x: Any, *, tolerance: float = 1e-5) -> Model:
+    """Return the model with plain layers of Flax in the place of those with a group.
+
+    Kernels are those of plain convolutions, (*taps, in, out) over real channels, as
+    `eqjax.export` makes them of linen models. For `jax.export` and the like.
+
+    Args:
+      model: in the mode that it is used in: call `model.eval()` before.
+      x: inputs that both are compared on.
+      tolerance: largest deviation of an output, relative to the largest, or to 1.
+
+    Raises:
+      ValueError: the outputs differ; or layers are stacked, as by `nnx.vmap`.
+    """
+    copy = nnx.clone(model)
+    stacked = _view(model).tied_model().stacked
+    for path, layer in tied_layers(copy).items():
+        if any(axes for at, axes in stacked.items() if at[1:-1] == path):
+            raise ValueError(f"{show(path)} is stacked; unstack it before")
+        shape = jax.ShapeDtypeStruct(layer.shape, jnp.float32)
+        keywords = {"use_running_average": True} if isinstance(layer, BatchNorm) else {}
+        plain, network = plain_layers.to_plain(
+            layer.variables(), model=layer.linen, inputs=shape, call_kwargs=keywords
+        )
+        layer.take(network, plain)
+    expected, found = model(x), copy(x)
+    size = jnp.maximum(1, jnp.abs(expected).max())
+    gap = float(jnp.abs(found - expected).max() / size)
+    if not gap <= tolerance:
+        raise ValueError(
+            f"with plain layers the outputs are {gap:.1e} from those of the model, "
+            f"more than {tolerance:.0e}"
+        )
+    return copy
 
 
 def collapse(model: Model) -> tuple[Model, MorphReport]:

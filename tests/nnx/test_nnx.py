@@ -1,6 +1,7 @@
 """NNX modules compute what linen ones do, and are relaxed as they are."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -234,6 +235,21 @@ def test_modules_are_plain_trees_without_shared_references():
     assert len(found) == len(set(found))
     compiled = jax.jit(lambda model, x: model(x))
     np.testing.assert_allclose(compiled(model, X), model(X), atol=1e-6)
+
+
+def test_plain_layers_take_the_place_of_those_with_a_group():
+    for constraint in (eq.Tied(), eq.Mixture((D4, C1))):
+        model = Net(nnx.Rngs(0), constraint=constraint)
+        model.eval()
+        plain = enx.to_plain(model, X)
+        np.testing.assert_allclose(plain(X), model(X), atol=1e-5)
+        assert plain.stem.kernel.shape == (3, 3, 1, 16)
+        assert not enx.tied_layers(plain)
+        assert isinstance(model.stem.linen, eq.LiftingConv)
+        exported = jax.export.export(jax.jit(lambda x, plain=plain: plain(x)))(X)
+        np.testing.assert_allclose(exported.call(X), model(X), atol=1e-5)
+    with pytest.raises(ValueError, match="with plain layers the outputs are"):
+        enx.to_plain(model, X, tolerance=-1.0)
 
 
 def test_dropout_is_by_field():
