@@ -142,7 +142,6 @@ class EquivariantResNet(StagedModel):
     kernel_size: int = 3
     classes: int = 10
     order: Order = "post"
-    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""

@@ -25,6 +25,7 @@ class StagedModel(nn.Module):
 
     architecture: Architecture
     constraint: Constraint | Sequence[Constraint] = Tied()
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Check that there is a group, and a constraint, for every stage."""

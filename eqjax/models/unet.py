@@ -84,7 +84,6 @@ class EquivariantUNet(StagedModel):
     features: tuple[int, ...] = (4, 8, 16)
     kernel_size: int = 3
     classes: int = 2
-    dtype: Any = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -103,7 +102,7 @@ class EquivariantUNet(StagedModel):
 
     def windows(self, space: tuple[int, ...]) -> list[Window]:
         """Return the windows of the way down."""
-        self._check_size(space)
+        self.check_size(space)
         found: list[Window] = []
         for _ in self.features[1:]:
             found.append(halving(found[-1].output_size if found else space))
@@ -121,7 +120,7 @@ class EquivariantUNet(StagedModel):
         Raises:
           ValueError: images of another size.
         """
-        self._check_size(x.shape[1:-1])
+        self.check_size(x.shape[1:-1])
         depth = len(self.features)
 
         def stage(entry: int, features: int) -> DoubleConv:
@@ -153,7 +152,8 @@ class EquivariantUNet(StagedModel):
         logits = head(x)[..., 0, :]
         return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
 
-    def _check_size(self, space: Sequence[Any]) -> None:
+    def check_size(self, space: Sequence[Any]) -> None:
+        """Raise ValueError unless every side can be halved as often as it is."""
         factor = 2 ** (len(self.features) - 1)
         known = [n for n in space if isinstance(n, int)]
         if any(n % factor or n == 0 for n in known):

@@ -34,6 +34,7 @@ from eqjax.nnx.models import (
     variables_of,
     with_variables,
 )
+from eqjax.nnx.zoo import ResNet, UNet
 
 __all__ = [
     "BatchNorm",
@@ -49,7 +50,9 @@ __all__ = [
     "MixtureLogits",
     "Penalty",
     "RMSNorm",
+    "ResNet",
     "TiedLayer",
+    "UNet",
     "collapse",
     "discretize",
     "distances",
