@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.groups.group import Group
@@ -16,10 +15,10 @@ from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 from eqjax.layers.norms import BatchNorm, ElementBatchNorm
 from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture
-from eqjax.ops.precision import mean
-from eqjax.ops.windows import Window, sizes, window
+from eqjax.models.stages import MOMENTUM, WithGroups, halving
+from eqjax.ops.precision import accurate, mean
+from eqjax.ops.windows import Window, window
 
-MOMENTUM = 0.9  # of running statistics, as the authors have it
 FEATURES = (16, 16, 16, 16, 32, 32, 32, 32)
 POOL_AFTER = (3, 5, 7)
 Norm = Literal["channel", "element"]
@@ -27,7 +26,7 @@ Pooling = Literal["exact", "3x3"]
 Head = Literal["invariant", "dense"]
 
 
-class EquivariantCNN(nn.Module):
+class EquivariantCNN(WithGroups, nn.Module):
     """The backbone of Maile et al. (2023): convolutions over one ambient group.
 
     Convolution, norm and ReLU per layer, average pooling after some, the mean over
@@ -54,6 +53,7 @@ class EquivariantCNN(nn.Module):
         for all or one for each; norms are always tied to the layer's group.
       dtype: of the computation.
 
+    >>> import jax.numpy as jnp
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
     >>> groups = Architecture.parse(D4, "D4 D4 C4")
@@ -165,14 +165,7 @@ class EquivariantCNN(nn.Module):
         )
         x = head_norm(x)
         logits = nn.Dense(self.classes, dtype=self.dtype, name="logits")(nn.elu(x))
-        return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
-
-    @property
-    def constraints(self) -> tuple[Constraint, ...]:
-        """The constraint of every layer with a group."""
-        if isinstance(self.constraint, Constraint):
-            return (self.constraint,) * len(self.architecture)
-        return tuple(self.constraint)
+        return accurate(logits)
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -180,45 +173,18 @@ class EquivariantCNN(nn.Module):
         convs = tuple(f"conv{layer + 1}" for layer in range(len(self.features)))
         return (*convs, "head") if self.head == "invariant" else convs
 
-    def with_groups(self, groups: Mapping[tuple[str, ...], Group]) -> EquivariantCNN:
-        """Return the network with plain layers, tied to a group for the path of each.
-
-        Layers that are left out keep their group and their constraint.
-        """
-        paths = [(name,) for name in self.layer_names]
-        chosen = [
-            groups.get(path, own)
-            for path, own in zip(paths, self.architecture.groups, strict=True)
-        ]
-        constraints = [
-            Tied() if path in groups else own
-            for path, own in zip(paths, self.constraints, strict=True)
-        ]
-        alike = all(constraint == Tied() for constraint in constraints)
-        return self.clone(
-            architecture=Architecture(tuple(chosen)),
-            constraint=Tied() if alike else tuple(constraints),
-        )
-
     def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group to which the logits stay invariant however it is trained.
 
         Args:
           space: height and width of the images, or one integer for all axes.
         """
-        ambient = self.architecture.ambient
         if self.norm == "element" or self.head == "dense":
-            return ambient.smallest
-        kept = ambient
-        for constraint, group in zip(
-            self.constraints, self.architecture.groups, strict=True
-        ):
-            kept = kept.meet(constraint.symmetry(group))
-        for each in self._windows(sizes(space, ambient.dimension)):
-            kept = each.symmetry(kept)
-        return kept
+            return self.architecture.ambient.smallest
+        return super().symmetry(space)
 
-    def _windows(self, space: tuple[int, ...]) -> list[Window]:
+    def windows(self, space: tuple[int, ...]) -> list[Window]:
+        """Return the windows of all convolutions and poolings, in their order."""
         windows = []
         for layer in range(len(self.features)):
             windows.append(window(space, self.kernel_size, 1, "SAME"))
@@ -228,15 +194,7 @@ class EquivariantCNN(nn.Module):
         return windows
 
     def _pooling_window(self, space: tuple[int, ...]) -> Window:
-        if not all(isinstance(n, int) for n in space):
-            raise ValueError(
-                f"pooling windows are chosen by the size of the field, got {space}; "
-                "export one program per size, with a symbolic batch"
-            )
-        # By the size of an axis alone, so that exchanging axes exchanges windows.
-        halved = [self.pooling == "exact" and n % 2 == 0 for n in space]
-        taps = [2 if even else 3 for even in halved]
-        return window(space, taps, 2, [0 if even else 1 for even in halved])
+        return halving(space, fitted=self.pooling == "exact")
 
 
 def exact(

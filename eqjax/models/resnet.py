@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 from eqjax.layers.norms import BatchNorm
 from eqjax.models.architecture import Architecture
-from eqjax.models.stages import MOMENTUM, StagedModel, halve, halving
-from eqjax.ops.windows import Window
+from eqjax.models.stages import StagedModel, halve, norm_settings
+from eqjax.ops.precision import accurate
 
 Order = Literal["post", "pre"]
 
@@ -25,29 +24,25 @@ class ResidualBlock(nn.Module):
     Attributes:
       features: channels per fiber element.
       kernel_size: taps per axis, odd.
-      tie: group and constraint.
+      tie: group, constraint and dtype.
       order: norm and ReLU behind each convolution (He et al. 2016a) or before (2016b).
-      dtype: of the computation.
     """
 
     features: int
     kernel_size: int
     tie: Mapping[str, Any]
     order: Order = "post"
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return a field of the same size, (batch, *space, fiber, features)."""
 
         def norm(x, name):
-            group, own = self.tie["group"], self.dtype
-            make = BatchNorm(group=group, momentum=MOMENTUM, dtype=own, name=name)
-            return make(x, not train)
+            return BatchNorm(name=name, **norm_settings(self.tie))(x, not train)
 
         def conv(x, taps, name):
-            kind = {"use_bias": False, "dtype": self.dtype, "name": name}
-            return GroupConv(self.features, taps, **kind, **self.tie)(x)
+            kind = {"use_bias": False, "name": name, **self.tie}
+            return GroupConv(self.features, taps, **kind)(x)
 
         y = nn.relu(norm(x, "norm1")) if self.order == "pre" else x
         short = x
@@ -72,7 +67,6 @@ class ResidualStage(nn.Module):
     kernel_size: int
     tie: Mapping[str, Any]
     order: Order = "post"
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -83,7 +77,6 @@ class ResidualStage(nn.Module):
                 self.kernel_size,
                 self.tie,
                 self.order,
-                self.dtype,
                 name=f"block{block + 1}",
             )(x, train=train)
         return x
@@ -96,17 +89,15 @@ class Stem(nn.Module):
     kernel_size: int
     tie: Mapping[str, Any]
     with_norm: bool = True
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return a field (batch, *space, fiber, features)."""
-        kind = {"use_bias": False, "dtype": self.dtype, "name": "conv"}
-        x = LiftingConv(self.features, self.kernel_size, **kind, **self.tie)(x)
+        kind = {"use_bias": False, "name": "conv", **self.tie}
+        x = LiftingConv(self.features, self.kernel_size, **kind)(x)
         if not self.with_norm:
             return x
-        group, own = self.tie["group"], self.dtype
-        norm = BatchNorm(group=group, momentum=MOMENTUM, dtype=own, name="norm")
+        norm = BatchNorm(name="norm", **norm_settings(self.tie))
         return nn.relu(norm(x, not train))
 
 
@@ -127,6 +118,7 @@ class EquivariantResNet(StagedModel):
       constraint: one for all stages, or one for each entry of the architecture.
       dtype: of the computation.
 
+    >>> import jax.numpy as jnp
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
     >>> model = EquivariantResNet(eq.Architecture.parse(D4, "D4 D4 C4 C4"),
@@ -137,15 +129,12 @@ class EquivariantResNet(StagedModel):
     ((2, 3), Group(C4 < D4))
     """
 
-    features: tuple[int, ...] = (8, 16, 32)
     blocks: int | Sequence[int] = 1
-    kernel_size: int = 3
     classes: int = 10
     order: Order = "post"
 
     def __post_init__(self) -> None:
         """Check the settings against each other."""
-        object.__setattr__(self, "features", tuple(self.features))
         if not isinstance(self.blocks, int):
             object.__setattr__(self, "blocks", tuple(self.blocks))
         if len(self.blocks_per_stage) != len(self.features):
@@ -155,8 +144,6 @@ class EquivariantResNet(StagedModel):
             )
         if self.order not in ("post", "pre"):
             raise ValueError(f"order must be 'post' or 'pre', got {self.order!r}")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
         super().__post_init__()
 
     @property
@@ -172,13 +159,6 @@ class EquivariantResNet(StagedModel):
         stages = (f"stage{n + 1}" for n in range(len(self.features)))
         return ("stem", *stages, "head")
 
-    def windows(self, space: tuple[int, ...]) -> list[Window]:
-        """Return the windows before all stages but the first."""
-        found: list[Window] = []
-        for _ in self.features[1:]:
-            found.append(halving(found[-1].output_size if found else space))
-        return found
-
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return logits (batch, classes) for images (batch, *space, channels).
@@ -188,9 +168,8 @@ class EquivariantResNet(StagedModel):
           train: normalize by the batch and update the running statistics, which needs
             `mutable=["batch_stats"]` in `apply`.
         """
-        post, own = self.order == "post", self.dtype
-        width = self.features[0]
-        stem = Stem(width, self.kernel_size, self.settings(0), post, own, name="stem")
+        post, width = self.order == "post", self.features[0]
+        stem = Stem(width, self.kernel_size, self.settings(0), post, name="stem")
         x = stem(x, train=train)
         for n, (features, blocks) in enumerate(
             zip(self.features, self.blocks_per_stage, strict=True), 1
@@ -201,13 +180,11 @@ class EquivariantResNet(StagedModel):
                 self.kernel_size,
                 self.settings(n),
                 self.order,
-                own,
                 name=f"stage{n}",
             )
             x = stage(halve(x) if n > 1 else x, train=train)
-        head = Head(self.classes, self.settings(n + 1), not post, own, name="head")
-        logits = head(x, train=train)
-        return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+        head = Head(self.classes, self.settings(n + 1), not post, name="head")
+        return accurate(head(x, train=train))
 
 
 class Head(nn.Module):
@@ -216,17 +193,14 @@ class Head(nn.Module):
     classes: int
     tie: Mapping[str, Any]
     with_norm: bool
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return logits (batch, classes)."""
         if self.with_norm:
-            group, own = self.tie["group"], self.dtype
-            norm = BatchNorm(group=group, momentum=MOMENTUM, dtype=own, name="norm")
+            norm = BatchNorm(name="norm", **norm_settings(self.tie))
             x = nn.relu(norm(x, not train))
-        read = InvariantHead(self.classes, dtype=self.dtype, name="read", **self.tie)
-        return read(x)
+        return InvariantHead(self.classes, name="read", **self.tie)(x)
 
 
 def resnet(

@@ -1,8 +1,8 @@
-"""What networks of stages share: a group and a constraint for each stage."""
+"""What networks share: a group and a constraint for each layer, or for each stage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import flax.linen as nn
@@ -14,64 +14,41 @@ from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture
 from eqjax.ops.windows import Window, sizes, window
 
-MOMENTUM = 0.9  # of running statistics, as that of the backbone of the paper
+MOMENTUM = 0.9  # of running statistics, as the authors of the paper have it
 
 
-class StagedModel(nn.Module):
-    """A network whose stages have a group each; subclasses say which stages there are.
+class WithGroups:
+    """What networks that take a group per entry of their architecture have in common.
 
-    All layers of a stage are submodules of one of its name.
+    For linen modules with the fields `architecture` and `constraint`, the latter one
+    constraint or one for each entry.
     """
 
     architecture: Architecture
-    constraint: Constraint | Sequence[Constraint] = Tied()
-    dtype: Any = None
-
-    def __post_init__(self) -> None:
-        """Check that there is a group, and a constraint, for every stage."""
-        if not isinstance(self.constraint, Constraint):
-            object.__setattr__(self, "constraint", tuple(self.constraint))
-        super().__post_init__()
-        names = self.layer_names
-        if len(self.architecture) != len(names):
-            raise ValueError(
-                f"{type(self).__name__} has the stages {', '.join(names)}, got "
-                f"{len(self.architecture)} groups: {self.architecture}"
-            )
-        if len(self.constraints) != len(names):
-            raise ValueError(
-                f"constraint must be one, or one for each of the {len(names)} stages, "
-                f"got {len(self.constraints)}"
-            )
+    constraint: Constraint | Sequence[Constraint]
+    clone: Callable[..., Self]
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """The name of every stage, in the order of the architecture."""
+        """The name of every entry: the paths of its layers begin with it."""
         raise NotImplementedError
 
     def windows(self, space: tuple[int, ...]) -> list[Window]:
-        """Return the strided windows for images of a size, in their order."""
+        """Return the windows that decide which symmetry a size of images keeps."""
         raise NotImplementedError
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
-        """The constraint of every stage."""
+        """The constraint of every entry."""
         if isinstance(self.constraint, Constraint):
             return (self.constraint,) * len(self.architecture)
         return tuple(self.constraint)
 
-    def settings(self, stage: int) -> dict[str, Any]:
-        """Return what all layers of a stage share."""
-        return {
-            "group": self.architecture.groups[stage],
-            "constraint": self.constraints[stage],
-        }
-
     def with_groups(self, groups: Mapping[tuple[str, ...], Group]) -> Self:
         """Return the network with plain layers, tied to a group for the path of each.
 
-        A stage gets what the groups of its layers have in common. Stages without any
-        stay as they are.
+        An entry gets what the groups of its layers have in common. Those that are left
+        out keep their group and their constraint.
         """
         chosen, constraints = [], []
         for name, own, constraint in zip(
@@ -102,21 +79,83 @@ class StagedModel(nn.Module):
         return kept
 
 
-def halving(space: tuple[int, ...]) -> Window:
-    """Return the window that halves a grid and keeps all of its symmetries.
+class StagedModel(WithGroups, nn.Module):
+    """A network whose stages have a group each; subclasses say which stages there are.
 
-    Even sides by windows of 2 points, odd ones by 3; by the size of a side alone, so
-    that exchanging axes exchanges windows.
+    All layers of a stage are submodules of one of its name. Every stage of `features`
+    but the first reads a field of half the size.
+    """
+
+    architecture: Architecture
+    constraint: Constraint | Sequence[Constraint] = Tied()
+    features: tuple[int, ...] = (8, 16, 32)
+    kernel_size: int = 3
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
+        """Check that there is a group, and a constraint, for every stage."""
+        object.__setattr__(self, "features", tuple(self.features))
+        if not isinstance(self.constraint, Constraint):
+            object.__setattr__(self, "constraint", tuple(self.constraint))
+        super().__post_init__()
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        names = self.layer_names
+        if len(self.architecture) != len(names):
+            raise ValueError(
+                f"{type(self).__name__} has the stages {', '.join(names)}, got "
+                f"{len(self.architecture)} groups: {self.architecture}"
+            )
+        if len(self.constraints) != len(names):
+            raise ValueError(
+                f"constraint must be one, or one for each of the {len(names)} stages, "
+                f"got {len(self.constraints)}"
+            )
+
+    def windows(self, space: tuple[int, ...]) -> list[Window]:
+        """Return the windows before all stages but the first."""
+        found: list[Window] = []
+        for _ in self.features[1:]:
+            found.append(halving(found[-1].output_size if found else space))
+        return found
+
+    def settings(self, stage: int) -> dict[str, Any]:
+        """Return what all convolutions of a stage share."""
+        return {
+            "group": self.architecture.groups[stage],
+            "constraint": self.constraints[stage],
+            "dtype": self.dtype,
+        }
+
+
+def norm_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a batch norm behind a convolution with these.
+
+    Args:
+      settings: group, dtype and constraint; a norm is always tied.
+    """
+    kept = {name: settings[name] for name in ("group", "dtype")}
+    return {**kept, "momentum": MOMENTUM}
+
+
+def halving(space: tuple[int, ...], *, fitted: bool = True) -> Window:
+    """Return the window that halves a grid.
+
+    Args:
+      space: points per axis.
+      fitted: keep all symmetries: even sides by windows of 2 points, odd ones by 3; by
+        the size of a side alone, so that exchanging axes exchanges windows. Else 3
+        points with padding 1 on all, which breaks the symmetry on even sizes.
 
     Raises:
       ValueError: a size is symbolic.
     """
     if not all(isinstance(n, int) for n in space):
         raise ValueError(
-            f"windows are chosen by the size of the field, got {space}; export one "
-            "program per size, with a symbolic batch"
+            f"pooling windows are chosen by the size of the field, got {space}; "
+            "export one program per size, with a symbolic batch"
         )
-    even = [n % 2 == 0 for n in space]
+    even = [fitted and n % 2 == 0 for n in space]
     return window(
         space, [2 if e else 3 for e in even], 2, [0 if e else 1 for e in even]
     )

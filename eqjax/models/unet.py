@@ -15,7 +15,8 @@ from eqjax.layers.conv import GroupConv, LiftingConv
 from eqjax.layers.norms import BatchNorm
 from eqjax.layers.pooling import upsample
 from eqjax.models.architecture import Architecture
-from eqjax.models.stages import MOMENTUM, StagedModel, halve, halving
+from eqjax.models.stages import StagedModel, halve, norm_settings
+from eqjax.ops.precision import accurate
 from eqjax.ops.windows import Window
 
 
@@ -25,30 +26,23 @@ class DoubleConv(nn.Module):
     Attributes:
       features: channels per fiber element.
       kernel_size: taps per axis, odd.
-      tie: group and constraint.
+      tie: group, constraint and dtype.
       lifts: takes an image.
-      dtype: of the computation.
     """
 
     features: int
     kernel_size: int
     tie: Mapping[str, Any]
     lifts: bool = False
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return a field of the same size, (batch, *space, fiber, features)."""
         for n in (1, 2):
             make = LiftingConv if self.lifts and n == 1 else GroupConv
-            kind = {"use_bias": False, "dtype": self.dtype, "name": f"conv{n}"}
-            x = make(self.features, self.kernel_size, **kind, **self.tie)(x)
-            norm = BatchNorm(
-                group=self.tie["group"],
-                momentum=MOMENTUM,
-                dtype=self.dtype,
-                name=f"norm{n}",
-            )
+            kind = {"use_bias": False, "name": f"conv{n}", **self.tie}
+            x = make(self.features, self.kernel_size, **kind)(x)
+            norm = BatchNorm(name=f"norm{n}", **norm_settings(self.tie))
             x = nn.relu(norm(x, not train))
         return x
 
@@ -82,15 +76,7 @@ class EquivariantUNet(StagedModel):
     """
 
     features: tuple[int, ...] = (4, 8, 16)
-    kernel_size: int = 3
     classes: int = 2
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        object.__setattr__(self, "features", tuple(self.features))
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
-        super().__post_init__()
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -103,10 +89,7 @@ class EquivariantUNet(StagedModel):
     def windows(self, space: tuple[int, ...]) -> list[Window]:
         """Return the windows of the way down."""
         self.check_size(space)
-        found: list[Window] = []
-        for _ in self.features[1:]:
-            found.append(halving(found[-1].output_size if found else space))
-        return found
+        return super().windows(space)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -129,7 +112,6 @@ class EquivariantUNet(StagedModel):
                 self.kernel_size,
                 self.settings(entry),
                 entry == 0,
-                self.dtype,
                 name=self.layer_names[entry],
             )
 
@@ -145,12 +127,10 @@ class EquivariantUNet(StagedModel):
             self.classes,
             1,
             fiber_out=trivial(self.architecture.ambient),
-            dtype=self.dtype,
             name="head",
             **self.settings(len(self.architecture) - 1),
         )
-        logits = head(x)[..., 0, :]
-        return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+        return accurate(head(x)[..., 0, :])
 
     def check_size(self, space: Sequence[Any]) -> None:
         """Raise ValueError unless every side can be halved as often as it is."""

@@ -15,9 +15,10 @@ from flax import nnx
 from eqjax.fields.fiber import trivial
 from eqjax.layers.pooling import upsample
 from eqjax.models.resnet import EquivariantResNet
-from eqjax.models.stages import MOMENTUM, StagedModel, halve
+from eqjax.models.stages import halve, norm_settings
 from eqjax.models.unet import EquivariantUNet
 from eqjax.nnx.layers import BatchNorm, GroupConv, InvariantHead, LiftingConv
+from eqjax.ops.precision import accurate
 
 
 class _Block(nnx.Module):
@@ -106,7 +107,7 @@ class ResNet(nnx.Module):
     def __init__(self, in_features: int, linen: EquivariantResNet, *, rngs: nnx.Rngs):
         post, taps = linen.order == "post", linen.kernel_size
         width = linen.features[0]
-        ties = [_tie(linen, n) for n in range(len(linen.layer_names))]
+        ties = [linen.settings(n) for n in range(len(linen.layer_names))]
         self.stem = _Stem(in_features, width, taps, ties[0], rngs, with_norm=post)
         self.depth = len(linen.features)
         stages = zip(linen.features, linen.blocks_per_stage, strict=True)
@@ -121,8 +122,7 @@ class ResNet(nnx.Module):
         x = self.stem(x)
         for n in range(1, self.depth + 1):
             x = getattr(self, f"stage{n}")(halve(x) if n > 1 else x)
-        logits = self.head(x)
-        return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
+        return accurate(self.head(x))
 
 
 class _DoubleConv(nnx.Module):
@@ -164,7 +164,7 @@ class UNet(nnx.Module):
             before = linen.features[level - 1] if level else in_features
             inside = before if down else features + linen.features[level + 1]
             stage = _DoubleConv(
-                inside, features, taps, _tie(linen, entry), rngs, lifts=entry == 0
+                inside, features, taps, linen.settings(entry), rngs, lifts=entry == 0
             )
             setattr(self, name, stage)
         self.head = GroupConv(
@@ -173,7 +173,7 @@ class UNet(nnx.Module):
             1,
             fiber_out=trivial(linen.architecture.ambient),
             rngs=rngs,
-            **_tie(linen, len(linen.layer_names) - 1),
+            **linen.settings(len(linen.layer_names) - 1),
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -190,14 +190,8 @@ class UNet(nnx.Module):
         for n in range(depth - 2, -1, -1):
             x = jnp.concatenate([upsample(x, 2), beside[n]], -1)
             x = getattr(self, f"up{n + 1}")(x)
-        logits = self.head(x)[..., 0, :]
-        return jnp.asarray(logits, jnp.promote_types(logits.dtype, jnp.float32))
-
-
-def _tie(linen: StagedModel, stage: int) -> dict[str, Any]:
-    return {**linen.settings(stage), "dtype": linen.dtype}
+        return accurate(self.head(x)[..., 0, :])
 
 
 def _norm(features: int, tie: dict[str, Any], rngs: nnx.Rngs) -> BatchNorm:
-    kept = {name: tie[name] for name in ("group", "dtype")}
-    return BatchNorm(features, momentum=MOMENTUM, rngs=rngs, **kept)
+    return BatchNorm(features, rngs=rngs, **norm_settings(tie))
