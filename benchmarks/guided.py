@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 import eqjax as eq
 from benchmarks.probes import (
@@ -35,7 +34,7 @@ from benchmarks.probes import (
     probe_network,
     variables_of,
 )
-from benchmarks.report import environment
+from benchmarks.report import environment, interval
 from eqjax.search import guided_schedule, named_group
 from experiments.data import digits
 from experiments.tasks.guide import GuidedTask, key_of_test
@@ -66,18 +65,6 @@ def named(file: Any, task: str, seed: int) -> dict[str, Any]:
         "right": group.name == TRUE[task],
         "schedule": str(schedule),
         "p": {name: row.adjusted for name, row in report.network.items()},
-    }
-
-
-def interval(differences: np.ndarray) -> dict[str, float]:
-    """Return the mean and a 95 % t interval."""
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
-    half = float(stats.t.ppf(0.975, len(differences) - 1) * error)
-    mean = float(differences.mean())
-    return {
-        "mean": round(mean, 3),
-        "low": round(mean - half, 3),
-        "high": round(mean + half, 3),
     }
 
 

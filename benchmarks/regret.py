@@ -11,8 +11,9 @@ results/regret.json, each is written to results/regret.jsonl as soon as it is do
 not run again; --only has patterns of those that are wanted. The cost is the gradient
 steps of all networks together. A search names the group that all layers of its schedule
 have in common; the share of right ones is given, too. The last line has the means by
-method; docs/regret.png is drawn from them (not with --quick, which runs short searches
-on one task with one seed).
+method, and of any two searches by real runs the difference of regrets, paired by task
+and seed, with its 95 % interval (`paired`, of two seeds or more); docs/regret.png is
+drawn from them (not with --quick, which runs short searches on one task with one seed).
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
+import itertools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import eqjax as eq
 from benchmarks.real_searches import RealSearch, real_searches
-from benchmarks.report import arguments, finish
+from benchmarks.report import arguments, finish, interval
 from benchmarks.table_searches import Outcome, fixed, table_searches
 from experiments import shell
 from experiments.data.schedules import Schedule, Schedules
@@ -140,7 +144,19 @@ def title(name: str, size: int) -> str:
     return f"{name}, {size}" if size else name
 
 
-def report(options: argparse.Namespace, found: dict, *, picture: bool) -> None:
+def paired(found: dict, names: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Return the differences of regrets between any two methods, with intervals."""
+    rows = {}
+    for one, other in itertools.combinations(names, 2):
+        a, b = found[one, 0], found[other, 0]
+        differences = np.array([a[at].regret - b[at].regret for at in a])
+        rows[f"{one} - {other}"] = interval(differences)
+    return rows
+
+
+def report(
+    options: argparse.Namespace, found: dict, real: Iterable[str], *, picture: bool
+) -> None:
     """Print and write the figures of all methods; draw them."""
     rows: dict[str, float] = {}
     summary: dict[str, Any] = {"regret": {}, "steps": {}, "right": {}}
@@ -152,6 +168,8 @@ def report(options: argparse.Namespace, found: dict, *, picture: bool) -> None:
         for word, value in means._asdict().items():
             summary[word][title(name, size)] = round(value, 4)
         points.setdefault(name, []).append((means.steps, means.regret))
+    if options.seeds > 1 and not options.quick:
+        summary["paired"] = paired(found, real)
     if picture:
         save(regret_figure(points), PICTURE)
     finish(options, rows, summary)
@@ -174,7 +192,8 @@ def main() -> None:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in options.only)
     }
     methods = searches(table, wanted, saved)
-    report(options, compare(table, methods, tasks), picture=not options.quick)
+    found = compare(table, methods, tasks)
+    report(options, found, wanted, picture=not options.quick)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from scipy import stats
+
+from eqjax.training.evaluation import mean_and_error
 
 
 def arguments(
@@ -49,6 +53,17 @@ def seconds_in_turns(
             jax.block_until_ready(program())
             seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(taken) for name, taken in seconds.items()}
+
+
+def interval(differences: np.ndarray) -> dict[str, float]:
+    """Return the mean and a 95 % t interval."""
+    mean, error = mean_and_error(differences)
+    half = float(stats.t.ppf(0.975, len(differences) - 1) * error)
+    return {
+        "mean": round(mean, 3),
+        "low": round(mean - half, 3),
+        "high": round(mean + half, 3),
+    }
 
 
 def environment() -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Networks of other kinds, in and out."""
 
+from eqjax.exchange.escnn import from_escnn, from_escnn_norm
 from eqjax.exchange.exporting import export, read_plain
 from eqjax.exchange.importing import (
     NearestLayer as NearestLayer,
     PlainConv as PlainConv,
     from_conv,
-    from_escnn,
-    from_escnn_norm,
     to_conv,
 )
 from eqjax.exchange.transplanting import (

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from jax import export as jax_export
+from safetensors.numpy import load_file, save_file
 
 from eqjax.exchange.plain import Plain, to_plain
 from eqjax.morphism.matching import flat_variables, show, tied_model
@@ -147,7 +148,6 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     jax.tree.map(jnp.shape, read_plain(path))
     {'params': {'bias': (16,), 'kernel': (3, 3, 1, 16)}}
     """
-    load_file = _needed("safetensors.numpy", "safetensors").load_file
     flat = {tuple(name.split("/")): a for name, a in load_file(path).items()}
     return unflatten_dict(flat)
 
@@ -193,7 +193,7 @@ def _check(
         x = rng.normal(size=(batch, *inputs.shape[1:]))
         x = x.astype(inputs.dtype)
         found, model = jax.tree.map(np.asarray, (run(x), expected(x)))
-        gaps = jax.tree.map(lambda a, b: _deviation(a, b, tolerance), found, model)
+        gaps = jax.tree.map(lambda a, b: deviation(a, b, tolerance), found, model)
         worst = max(jax.tree.leaves(gaps))
         if not worst <= 1:
             raise ValueError(
@@ -203,7 +203,7 @@ def _check(
             )
 
 
-def _deviation(found: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
+def deviation(found: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
     """Return the largest deviation, in units of the one that is allowed."""
     if found.shape != expected.shape:
         raise ValueError(
@@ -242,16 +242,13 @@ def _jax_export(apply, inputs, file: File, check) -> jax_export.Exported:
 
 def _safetensors(plain, network, keywords, file: File, check) -> None:
     flat = {"/".join(p): np.asarray(v) for p, v in flat_variables(plain).items()}
-    _needed("safetensors.numpy", "safetensors").save_file(
-        {name: np.ascontiguousarray(a) for name, a in flat.items()}, file
-    )
+    save_file({name: np.ascontiguousarray(a) for name, a in flat.items()}, file)
     read = read_plain(file)
     check(jax.jit(lambda x: network.apply(read, x, **keywords)))
 
 
 def _onnx(apply, inputs, file: File, check) -> None:
-    jax2onnx = _needed("jax2onnx", "onnx")
-    runtime = _needed("onnxruntime", "onnx")
+    jax2onnx, runtime = _needed("jax2onnx"), _needed("onnxruntime")
     shape = ("batch", *inputs.shape[1:])
     kind = jax.ShapeDtypeStruct(inputs.shape, inputs.dtype)
     program = jax2onnx.to_onnx(
@@ -270,13 +267,11 @@ def _onnx(apply, inputs, file: File, check) -> None:
     check(run)
 
 
-def _needed(module: str, extra: str) -> Any:
+def _needed(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"this format needs {module}: install eqjax[{extra}]"
-        ) from error
+        raise ImportError(f"this format needs {module}: install eqjax[onnx]") from error
 
 
 @contextlib.contextmanager

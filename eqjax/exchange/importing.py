@@ -22,17 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax.constraints.base import Constraint, Tied
-from eqjax.constraints.collections import BATCH_STATS, PARAMS
-from eqjax.exchange.plain import real_arrays, split_of
+from eqjax.constraints.collections import PARAMS
+from eqjax.exchange.channels import (
+    fields_last,
+    full_arrays_of,
+    matched_order,
+    real_arrays,
+)
 from eqjax.fields.fiber import Fiber, regular, trivial
 from eqjax.groups.group import Group
-from eqjax.layers.base import TiedModule
-from eqjax.layers.conv import GroupConv, LiftingConv, split_fiber
-from eqjax.layers.norms import BatchNorm
+from eqjax.layers.conv import GroupConv, LiftingConv
 from eqjax.ops.windows import Padding
 
 Layout = Literal["HWIO", "OIHW", "escnn"]
-TIED = 1e-4  # relative remainder below which a kernel of escnn counts as tied
 
 
 class PlainConv(NamedTuple):
@@ -254,125 +256,6 @@ def from_conv(
     return NearestLayer(layer, found, remainder, chosen)
 
 
-def from_escnn(
-    weight: Any,
-    *,
-    group: Group,
-    bias: Any = None,
-    lifting: bool = False,
-    strides: int | Sequence[int] = 1,
-    padding: Padding = "SAME",
-    kernel_dilation: int | Sequence[int] = 1,
-) -> tuple[GroupConv, dict[str, Any]]:
-    """Return the layer that computes what an exported convolution of escnn does.
-
-    Takes `R2Conv.export()` between regular fields over the whole of D4, C4, D2, C2 or
-    D1, or from an image: escnn and eqjax number their elements alike. The D1 of escnn
-    flips axis 1, the columns, as `eq.dihedral(1)` does.
-
-    Args:
-      weight: (out, in, *taps), fields outermost and group elements inside.
-      group: the group of the fields, an ambient one.
-      bias: (out,), or None.
-      lifting: the input is an image (trivial fields).
-      strides: of the layer.
-      padding: of the layer; escnn's padding=2 is 2 here.
-      kernel_dilation: of the layer.
-
-    Returns:
-      The layer and its variables.
-
-    Raises:
-      ValueError: the weights do not commute with the group: its elements are numbered
-        otherwise, or the fields are not regular.
-
-    >>> import eqjax as eq
-    >>> D4 = eq.dihedral(4)
-    >>> weight = np.ones((16, 1, 3, 3), np.float32)  # in your case, exported
-    >>> layer, variables = from_escnn(weight, group=D4, lifting=True)
-    >>> layer.features
-    2
-    """
-    near = from_conv(
-        weight,
-        group=group,
-        bias=bias,
-        layout="escnn",
-        lifting=lifting,
-        strides=strides,
-        padding=padding,
-        kernel_dilation=kernel_dilation,
-    )
-    if near.relative_remainder > TIED:
-        raise ValueError(
-            f"{100 * near.relative_remainder:.2g} % of the weights do not commute with "
-            f"{group!r}; are the fields regular ones of this very group, and is this "
-            "the exported convolution? from_conv(..., layout='escnn') takes the nearest"
-        )
-    return near.layer, near.variables
-
-
-def from_escnn_norm(
-    *,
-    mean: Any,
-    var: Any,
-    scale: Any,
-    bias: Any,
-    group: Group,
-    epsilon: float = 1e-5,
-    momentum: float = 0.9,
-    use_running_average: bool | None = None,
-) -> tuple[BatchNorm, dict[str, Any]]:
-    """Return the layer that computes what an exported batch norm of escnn does.
-
-    Args:
-      mean: (fields elements,) running mean of `InnerBatchNorm.export()`; or (fields,).
-      var: running variance, the same.
-      scale: its weight, the same.
-      bias: its bias, the same.
-      group: the group of the fields, an ambient one.
-      epsilon: added to the variance; escnn has 1e-5.
-      momentum: of the running statistics; one minus that of escnn.
-      use_running_average: of the layer.
-
-    Raises:
-      ValueError: elements of one field have different numbers.
-
-    >>> import eqjax as eq
-    >>> ones = np.ones(16, np.float32)
-    >>> layer, variables = from_escnn_norm(
-    ...     mean=ones, var=ones, scale=ones, bias=ones, group=eq.dihedral(4))
-    >>> variables["batch_stats"]["statistics"]["mean"].shape
-    (2,)
-    """
-    layer = BatchNorm(
-        use_running_average=use_running_average,
-        momentum=momentum,
-        epsilon=epsilon,
-        group=group,
-    )
-    size = group.ambient.order
-
-    def per_field(name: str, values: Any) -> np.ndarray:
-        given = np.asarray(values)
-        fields = given.reshape(-1, size) if given.size % size == 0 else given[:, None]
-        if np.ptp(fields, axis=1).max() > TIED * max(1.0, np.abs(given).max()):
-            raise ValueError(
-                f"{name} has different numbers for the {size} elements of a field"
-            )
-        return fields[:, 0]
-
-    numbers = {"scale": scale, "bias": bias, "mean": mean, "var": var}
-    found = {name: jnp.asarray(per_field(name, v)) for name, v in numbers.items()}
-    full = {
-        name: jnp.broadcast_to(found[name], (size, *found[name].shape))
-        for name in ("scale", "bias")
-    }
-    params = {name: value for (_, name), value in layer.write(full).items()}
-    statistics = {name: found[name] for name in ("mean", "var")}
-    return layer, {PARAMS: params, BATCH_STATS: {"statistics": statistics}}
-
-
 def own_variables(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     """Return a layer's variables by collection and name."""
     return {
@@ -381,38 +264,6 @@ def own_variables(variables: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
         for name, value in named.items()
         if not isinstance(value, Mapping)
     }
-
-
-def full_arrays_of(
-    layer: TiedModule, real: Mapping[str, jax.Array], split: int | None = None
-) -> dict[str, jax.Array]:
-    """Undo `real_arrays`: full arrays of a layer from those of a plain one.
-
-    Args:
-      layer: a convolution or a norm.
-      real: kernels (*taps, in / feature groups, out) and vectors (fiber channels,).
-      split: into how many parts channels are split; that of the layer if None.
-    """
-    split = split_of(layer) if split is None else split
-    found = {}
-    for name, array in real.items():
-        *taps_and_fibers, target = layer.ties_of(layer.group)[name].table.shape
-        if name != "kernel":
-            found[name] = split_fiber(array, target, split)
-            continue
-        *taps, source = taps_and_fibers
-        real_in, real_out = array.shape[-2:]
-        wide = split_fiber(array, target, split)  # (*taps, in, fiber_out, c_out)
-        wide = wide.reshape(
-            *taps, source, real_in // source, target, real_out // target
-        )
-        found[name] = wide.swapaxes(-3, -2)
-    return found
-
-
-def fields_last(real: int, fiber: int) -> np.ndarray:
-    """Return the places, fields outermost, of channels with elements outermost."""
-    return np.arange(real).reshape(real // fiber, fiber).T.reshape(-1)
 
 
 def _plain(
@@ -460,68 +311,3 @@ def _permutation(order: Any, size: int, what: str) -> np.ndarray:
     if found.shape != (size,) or not np.array_equal(np.sort(found), np.arange(size)):
         raise ValueError(f"{what} must be a permutation of {size} channels")
     return found
-
-
-def matched_order(
-    layer: GroupConv, weights: np.ndarray, rounds: int = 20
-) -> np.ndarray:
-    """Return an order of the real output channels with a small remainder.
-
-    Args:
-      layer: without feature groups, which would keep channels apart.
-      weights: (*taps, in, out).
-      rounds: at most so many assignments.
-
-    Returns:
-      (out,): the channel that goes to each place.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    if layer.feature_group_count != 1:
-        raise ValueError("channels in feature groups are not matched; use 'as given'")
-    real_out = weights.shape[-1]
-    fiber = layer.fibers[1]
-    table = layer.ties_of(layer.group)["kernel"].table
-    channels = real_out // fiber.size
-    flat = np.asarray(weights, np.float64).reshape(-1, real_out)
-    squares = (flat**2).sum(0)
-
-    def averaged(real: np.ndarray, over: float) -> np.ndarray:
-        """Return the sum of what each element makes of a kernel, (entries, out)."""
-        full = full_arrays_of(layer, {"kernel": jnp.asarray(real)})["kernel"]
-        each = jnp.broadcast_to(full, (len(table.sources), *full.shape))
-        moved = table.transformed(each).sum(0) / over
-        back = real_arrays(layer, {"kernel": moved})["kernel"]
-        return np.asarray(back, np.float64).reshape(-1, real_out)
-
-    def wanted(order: np.ndarray) -> np.ndarray:
-        """Return the orbit mean of the kernel in an order."""
-        return averaged(weights[..., order], len(table.sources))
-
-    def assigned(target: np.ndarray) -> np.ndarray:
-        """Return the channel of each place whose kernels are nearest together."""
-        distance = squares[:, None] + (target**2).sum(0) - 2 * flat.T @ target
-        return linear_sum_assignment(distance.T)[1]
-
-    # Begin with the channels that are given first as the first element's, and let each
-    # other place have what is nearest to the moved channel of its orbit.
-    orbits = fiber.action[list(layer.group.elements)].min(0)
-    alone = np.zeros_like(weights, np.float64)
-    for orbit in np.unique(orbits):
-        first = np.flatnonzero(orbits == orbit)[0] * channels
-        alone[..., first : first + channels] = weights[..., first : first + channels]
-    order = assigned(averaged(alone, 1))
-    best = np.arange(real_out)
-    left = _left(flat, best, wanted(best))
-    for _ in range(rounds):
-        target = wanted(order)
-        now = _left(flat, order, target)
-        if now >= left:
-            break
-        best, left = order, now
-        order = assigned(target)
-    return best
-
-
-def _left(flat: np.ndarray, order: np.ndarray, target: np.ndarray) -> float:
-    return float(((flat[:, order] - target) ** 2).sum())

@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import unflatten_dict
 
-from eqjax import kernels
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
+from eqjax.exchange.channels import real_arrays, split_of
 from eqjax.exchange.folding import apply_fold, find_folds
 from eqjax.layers import base, conv, norms
 from eqjax.morphism.carrying import under_stacked_axes
-from eqjax.morphism.matching import Path, TiedModel, flat_variables, show, tied_model
+from eqjax.morphism.matching import Path, flat_variables, show, tied_model
 from eqjax.morphism.regrouping import Code
 from eqjax.ops.precision import mean
 
@@ -113,7 +113,7 @@ def to_plain(
     for path in traced.shapes:
         if path not in flat:
             raise ValueError(f"variables of the model lack {show(path)}")
-    found = {p: v for p, v in flat.items() if not _within(p, traced)}
+    found = {p: v for p, v in flat.items() if not traced.holds(p)}
     for path, layer in traced.layers.items():
         stacked = traced.stacked_axes(path)
         own = under_stacked_axes(layer.read, stacked)(traced.own(path, flat))
@@ -128,37 +128,6 @@ def to_plain(
         apply_fold(found, traced, fold)
     paths = tuple((fold.norm, fold.convolution) for fold in folds)
     return unflatten_dict(found), Plain(Code(model), paths)
-
-
-def split_of(layer: base.TiedModule) -> int:
-    """Return into how many parts channels are split before fibers are merged."""
-    if isinstance(layer, norms.GroupNorm):
-        return layer.num_groups
-    return getattr(layer, "feature_group_count", 1)
-
-
-def real_arrays(
-    layer: base.TiedModule, full: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Return full arrays as a plain layer has them.
-
-    Args:
-      layer: a convolution or a norm.
-      full: by name, as from `layer.read`: a kernel (*taps, fiber_in, fiber_out, c_in,
-        c_out), and a bias, scale or offset (fiber, channels).
-
-    Returns:
-      By the same names, a kernel (*taps, fiber_in c_in, fiber_out c_out) and vectors
-      (fiber channels,), in the order of real channels that the plain layer works in.
-    """
-    split = split_of(layer)
-    found = {}
-    for name, array in full.items():
-        if name == "kernel":
-            found[name] = kernels.convolution_layout(array, split)
-        else:
-            found[name] = conv.merge_fiber(array, split)
-    return found
 
 
 def plain_call(
@@ -273,11 +242,6 @@ class BiasedRMSNorm(nn.Module):
         shape = x.shape[-1:]
         bias = self.param("bias", nn.initializers.zeros_init(), shape, self.param_dtype)
         return y + jnp.asarray(bias, y.dtype)
-
-
-def _within(path: Path, traced: TiedModel) -> bool:
-    """Tell whether a variable belongs to a layer with a group."""
-    return any(path[1 : 1 + len(layer)] == layer for layer in traced.layers)
 
 
 def _statistics(layer: base.TiedModule, path: Path, flat: Flat) -> dict[str, jax.Array]:

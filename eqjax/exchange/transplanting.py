@@ -15,7 +15,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
-from eqjax.exchange.importing import Layout, fields_last, full_arrays_of
+from eqjax.exchange.channels import fields_last, full_arrays_of
+from eqjax.exchange.importing import Layout
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.layers.base import TiedModule
@@ -124,9 +125,8 @@ def from_plain(
         at = source.name(path)
         rows.append(TransplantedLayer(path, at, layer.group, remainder))
     for path, shape in traced.shapes.items():
-        inside = any(path[1 : 1 + len(p)] == p for p in traced.layers)
-        if not inside:
-            array = source.array(path[1:-1], path[-1], dense=True)
+        if not traced.holds(path):
+            array = source.array(path[1:-1], path[-1])
             if array.shape != shape.shape:
                 raise ValueError(
                     f"{source.name(path[1:-1])}/{path[-1]} has shape {array.shape} in "
@@ -162,7 +162,7 @@ class _Source:
                 return target.replace(".", "/")
         return own
 
-    def array(self, path: Path, name: str, *, dense: bool = False) -> np.ndarray:
+    def array(self, path: Path, name: str) -> np.ndarray:
         """Return an array of a layer, kernels with their channels last."""
         at = self.name(path)
         known = [f"{at}/{word}".lstrip("/") for word in NAMES.get(name, (name,))]

@@ -46,6 +46,10 @@ class TiedModel:
         own = [axes for p, axes in self.stacked.items() if p[1:-1] == path]
         return max(own, default=0)
 
+    def holds(self, variable: Path) -> bool:
+        """Tell whether a variable, by its path, belongs to one of the tied layers."""
+        return any(variable[1 : 1 + len(path)] == path for path in self.layers)
+
     def own(self, path: Path, flat: Mapping[Path, Any]) -> dict[tuple[str, str], Any]:
         """Return the variables of a layer itself, by collection and name."""
         return {(p[0], p[-1]): v for p, v in flat.items() if p[1:-1] == path}

@@ -107,7 +107,7 @@ def relax(
     The new model computes what the old one did: `new.apply(relaxed, x)`.
     """
     layers = tied_model(model, inputs, call_kwargs).layers
-    chosen = {_path(key): group for key, group in groups.items()}
+    chosen = {as_path(key): group for key, group in groups.items()}
     for path, group in chosen.items():
         _check(path, group, layers)
     before = dict(model.groups) if isinstance(model, Regrouped) else {}
@@ -119,10 +119,11 @@ def relax(
     return relaxed, target, report
 
 
-def _path(key: str | Path) -> Path:
-    return (
-        tuple(key.strip("/").split("/")) if isinstance(key, str) and key else tuple(key)
-    )
+def as_path(key: str | Path) -> Path:
+    """Return a layer's path, given as it is or by its name with slashes."""
+    if isinstance(key, str):
+        key = tuple(filter(None, key.split("/")))
+    return tuple(map(str, key))
 
 
 def _check(path: Path, group: Group, layers: Mapping[Path, TiedModule]) -> None:

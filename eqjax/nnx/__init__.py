@@ -3,22 +3,14 @@
 Pooling and other functions on fields, `eq.avg_pool` and so on, are used as they are.
 """
 
-from eqjax.nnx.layers import (
-    BatchNorm,
-    ElementBatchNorm,
-    FieldDropout,
+from eqjax.nnx.base import InitialNorm, MixtureLogits, Penalty, TiedLayer
+from eqjax.nnx.conv import (
     GroupConv,
     GroupConvTranspose,
-    GroupNorm,
-    InitialNorm,
     InvariantHead,
-    LayerNorm,
     LiftingConv,
-    MixtureLogits,
-    Penalty,
-    RMSNorm,
-    TiedLayer,
 )
+from eqjax.nnx.dropout import FieldDropout
 from eqjax.nnx.models import (
     collapse,
     discretize,
@@ -29,11 +21,16 @@ from eqjax.nnx.models import (
     morph_optimizer,
     penalty,
     symmetry_test,
-    tied_layers,
     to_plain,
-    variables_of,
-    with_variables,
 )
+from eqjax.nnx.norms import (
+    BatchNorm,
+    ElementBatchNorm,
+    GroupNorm,
+    LayerNorm,
+    RMSNorm,
+)
+from eqjax.nnx.views import tied_layers, variables_of, with_variables
 from eqjax.nnx.zoo import ResNet, UNet
 
 __all__ = [

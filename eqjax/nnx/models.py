@@ -1,153 +1,42 @@
 """What eqjax does with linen models, done with NNX models.
 
-An NNX model is seen as a linen one: its variables by path, its layers with a group by
-path, and a function of both. Everything then is what the packages above compute; no
-model that is passed in is altered.
+Each is seen as a linen one (`views`), so that everything is what the packages above
+compute. No model that is passed in is altered.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from flax.traverse_util import flatten_dict
 
 from eqjax import analysis, exchange, layers, morphism
 from eqjax.analysis.evidence import SymmetryTest
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
 from eqjax.exchange import plain as plain_layers
+from eqjax.exchange.exporting import deviation
 from eqjax.groups.group import Group
-from eqjax.kernels.tied import Tie
-from eqjax.layers.base import TiedModule
-from eqjax.morphism.matching import Path, TiedModel, show
+from eqjax.morphism.matching import Path, show
+from eqjax.morphism.regrouping import as_path
 from eqjax.morphism.report import LayerTable, MorphReport
-from eqjax.nnx.layers import (
-    KINDS,
-    BatchNorm,
-    GroupConv,
-    LiftingConv,
-    Penalty,
-    TiedLayer,
+from eqjax.nnx.base import Penalty, TiedLayer
+from eqjax.nnx.conv import GroupConv, LiftingConv
+from eqjax.nnx.norms import BatchNorm
+from eqjax.nnx.views import (
+    LinenView,
+    Model,
+    linen_view,
+    tied_layers,
+    variables_of,
+    with_variables,
 )
-
-Model = TypeVar("Model", bound=nnx.Module)
-OTHERS = "others"  # collection of variables whose kind linen has no name for
-COLLECTIONS = {kind: name for name, kind in KINDS.items()}
-
-
-class Box:
-    """Something that Flax is not to look into; itself and nothing else."""
-
-    def __init__(self, held: Any):
-        self.held = held
-
-
-class LinenView(nn.Module):
-    """An NNX model as a linen one, for functions that take these.
-
-    Attributes:
-      box: holds the model.
-    """
-
-    box: Box
-
-    def init(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """Return the model's own variables, whatever the arguments."""
-        return variables_of(self.box.held)
-
-    def apply(
-        self,
-        variables: Mapping[str, Any],
-        *args: Any,
-        mutable: Any = False,
-        rngs: Any = None,
-        method: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Call the model with other variables; updates of its own are dropped."""
-        del rngs, method
-        model = with_variables(self.box.held, variables)
-        result = model(*args, **kwargs)
-        return result if mutable is False else (result, {})
-
-    def tied_model(self) -> TiedModel:
-        """Return what the morphism needs to know of the model."""
-        variables = variables_of(self.box.held)
-        shapes = {
-            path: jax.ShapeDtypeStruct(jnp.shape(v), jnp.result_type(v))
-            for path, v in flatten_dict(variables).items()
-        }
-        found: dict[Path, TiedModule] = {}
-        ties: dict[Path, Tie] = {}
-        stacked: dict[Path, int] = {}
-        for path, layer in tied_layers(self.box.held).items():
-            assert isinstance(layer.linen, TiedModule)
-            found[path] = layer.linen
-            for name, tie in layer.linen.ties.items():
-                at = (PARAMS, *path, name)
-                ties[at] = tie
-                stacked[at] = len(shapes[at].shape) - (3 if tie.maps else 2)
-        return TiedModel(shapes, found, ties, stacked)
-
-
-def tied_layers(model: nnx.Module) -> dict[Path, TiedLayer]:
-    """Return the layers of a model with a group, by their paths."""
-    return {
-        tuple(map(str, path)): module
-        for path, module in nnx.iter_modules(model)
-        if isinstance(module, TiedLayer) and isinstance(module.linen, TiedModule)
-    }
-
-
-def variables_of(model: nnx.Module) -> dict[str, Any]:
-    """Return the variables of a model as those of a linen model, by collection.
-
-    >>> import eqjax as eq
-    >>> from eqjax.nnx import LiftingConv
-    >>> layer = LiftingConv(1, 2, 3, group=eq.dihedral(4), rngs=nnx.Rngs(0))
-    >>> jax.tree.map(jnp.shape, variables_of(layer))
-    {'params': {'bias': (1, 2), 'kernel': (9, 1, 2)}}
-    """
-    found: dict[str, Any] = {}
-    tied = tied_layers(model)
-    for path, layer in tied.items():
-        for kind, own in layer.variables().items():
-            inner = found.setdefault(kind, {})
-            for name in path[:-1]:
-                inner = inner.setdefault(name, {})
-            if path:
-                inner[path[-1]] = own
-            else:
-                inner.update(own)
-    for kind, path, variable in _other_variables(model, tied):
-        inner = found.setdefault(kind, {})
-        for name in path[:-1]:
-            inner = inner.setdefault(name, {})
-        inner[path[-1]] = variable[...]
-    return found
-
-
-def with_variables(model: Model, variables: Mapping[str, Any]) -> Model:
-    """Return a copy of a model with other variables, nested as `variables_of` does.
-
-    Layers with a group also take what `variables` has of a collection `probes`.
-    """
-    copy = nnx.clone(model)
-    tied = tied_layers(copy)
-    for path, layer in tied.items():
-        layer.take(layer.linen, _below(variables, path))
-    for kind, path, variable in _other_variables(copy, tied):
-        value: Any = variables[kind]
-        for name in path:
-            value = value[name]
-        variable[...] = value
-    return copy
 
 
 def penalty(model: nnx.Module) -> jax.Array:
@@ -189,10 +78,13 @@ def morph(
     if (groups is None) == (target is None):
         raise ValueError("pass either groups= or target=")
     if groups is not None:
-        target = _regrouped(model, {_path(k): H for k, H in groups.items()})
+        target = _regrouped(model, {as_path(k): H for k, H in groups.items()})
     assert target is not None
     moved, report = morphism.morph(
-        variables_of(model), source=_view(model), target=_view(target), inputs=()
+        variables_of(model),
+        source=linen_view(model),
+        target=linen_view(target),
+        inputs=(),
     )
     return with_variables(target, moved), report
 
@@ -213,8 +105,8 @@ def morph_optimizer(
     """
     moved = morphism.morph_optimizer(
         _named(nnx.as_pure(optimizer.opt_state)),
-        source=_view(source),
-        target=_view(target),
+        source=linen_view(source),
+        target=linen_view(target),
         inputs=(),
         **settings,
     )
@@ -277,7 +169,7 @@ def to_plain(model: Model, x: Any, *, tolerance: float = 1e-5) -> Model:
       ValueError: the outputs differ; or layers are stacked, as by `nnx.vmap`.
     """
     copy = nnx.clone(model)
-    stacked = _view(model).tied_model().stacked
+    stacked = linen_view(model).tied_model().stacked
     for path, layer in tied_layers(copy).items():
         if any(axes for at, axes in stacked.items() if at[1:-1] == path):
             raise ValueError(f"{show(path)} is stacked; unstack it before")
@@ -287,13 +179,13 @@ def to_plain(model: Model, x: Any, *, tolerance: float = 1e-5) -> Model:
             layer.variables(), model=layer.linen, inputs=shape, call_kwargs=keywords
         )
         layer.take(network, plain)
-    expected, found = model(x), copy(x)
-    size = jnp.maximum(1, jnp.abs(expected).max())
-    gap = float(jnp.abs(found - expected).max() / size)
-    if not gap <= tolerance:
+    found, expected = (jax.tree.map(np.asarray, each(x)) for each in (copy, model))
+    gaps = jax.tree.map(lambda a, b: deviation(a, b, tolerance), found, expected)
+    worst = max(jax.tree.leaves(gaps))
+    if not worst <= 1:
         raise ValueError(
-            f"with plain layers the outputs are {gap:.1e} from those of the model, "
-            f"more than {tolerance:.0e}"
+            f"with plain layers the outputs are {worst * tolerance:.1e} from those of "
+            f"the model, more than {tolerance:.0e}"
         )
     return copy
 
@@ -310,13 +202,13 @@ def discretize(model: Model) -> tuple[Model, MorphReport]:
 
 def mixtures(model: nnx.Module) -> LayerTable:
     """Return the weight of every candidate of mixed layers; see `eqjax.mixtures`."""
-    return morphism.mixtures(variables_of(model), model=_view(model), inputs=())
+    return morphism.mixtures(variables_of(model), model=linen_view(model), inputs=())
 
 
 def distances(model: nnx.Module, **settings: Any) -> LayerTable:
     """Return how far kernels are from commuting with groups; see `eqjax.distances`."""
     return analysis.distances(
-        variables_of(model), model=_view(model), inputs=(), **settings
+        variables_of(model), model=linen_view(model), inputs=(), **settings
     )
 
 
@@ -333,12 +225,8 @@ def symmetry_test(
       **settings: as of `eqjax.symmetry_test`.
     """
     return analysis.symmetry_test(
-        variables_of(model), model=_view(model), x=x, y=y, key=key, **settings
+        variables_of(model), model=linen_view(model), x=x, y=y, key=key, **settings
     )
-
-
-def _view(model: nnx.Module) -> LinenView:
-    return LinenView(Box(model))
 
 
 def _regrouped(
@@ -388,33 +276,12 @@ def _base(a: str, b: str) -> bool:
 
 def _simplified(model: Model, how: Callable[..., Any]) -> tuple[Model, MorphReport]:
     def rebuild(groups: Mapping[Path, Group]) -> LinenView:
-        return _view(_regrouped(model, groups, plain=True))
+        return linen_view(_regrouped(model, groups, plain=True))
 
     moved, view, report = how(
-        variables_of(model), model=_view(model), inputs=(), rebuild=rebuild
+        variables_of(model), model=linen_view(model), inputs=(), rebuild=rebuild
     )
     return with_variables(view.box.held, moved), report
-
-
-def _other_variables(model: nnx.Module, tied: Mapping[Path, TiedLayer]):
-    """Yield collection, path and variable of what belongs to no layer with a group."""
-    for place, variable in nnx.iter_graph(model):
-        path = tuple(map(str, place))
-        inside = any(path[: len(p)] == p for p in tied)
-        if isinstance(variable, nnx.Variable) and not inside:
-            kind = COLLECTIONS.get(type(variable), OTHERS)
-            yield kind, path, variable
-
-
-def _below(variables: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the part of every collection that belongs to a path."""
-    found = {}
-    for kind, tree in variables.items():
-        for name in path:
-            tree = tree.get(name, {})
-        if tree:
-            found[kind] = tree
-    return found
 
 
 def _named(tree: Any) -> Any:
@@ -441,9 +308,3 @@ def _filled(tree: Any, named: Any) -> Any:
         values = [_filled(own, other) for own, other in zip(tree, named, strict=True)]
         return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
     return named
-
-
-def _path(key: str | Path) -> Path:
-    if isinstance(key, str):
-        return tuple(key.strip("/").split("/")) if key.strip("/") else ()
-    return tuple(map(str, key))

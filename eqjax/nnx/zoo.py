@@ -17,7 +17,8 @@ from eqjax.layers.pooling import upsample
 from eqjax.models.resnet import EquivariantResNet
 from eqjax.models.stages import halve, norm_settings
 from eqjax.models.unet import EquivariantUNet
-from eqjax.nnx.layers import BatchNorm, GroupConv, InvariantHead, LiftingConv
+from eqjax.nnx.conv import GroupConv, InvariantHead, LiftingConv
+from eqjax.nnx.norms import BatchNorm
 from eqjax.ops.precision import accurate
 
 

@@ -22,7 +22,7 @@ from eqjax.models.architecture import Architecture
 from eqjax.models.cnn import EquivariantCNN
 from eqjax.models.stages import StagedModel
 from eqjax.morphism.variables import morph
-from eqjax.training.evaluation import sample_losses
+from eqjax.training.evaluation import mean_and_error, sample_losses
 from eqjax.training.losses import LossFn, cross_entropy
 
 Searched = TypeVar("Searched", EquivariantCNN, StagedModel)
@@ -137,9 +137,7 @@ def tighten(
         tight = kept.clone(architecture=kept.architecture.replace(layer, target))
         moved, _ = morph(variables, source=model, target=tight, inputs=inputs)
         then = sample_losses(moved, x, y, model=tight, loss_fn=loss_fn)
-        rise = then - now
-        error = float(rise.std(ddof=1) / np.sqrt(len(rise))) if len(rise) > 1 else 0.0
-        result = Tightened(layer, group, target, float(rise.mean()), error)
+        result = Tightened(layer, group, target, *mean_and_error(then - now))
         tried.append(result)
         if result.accepted:
             kept, now = tight, then

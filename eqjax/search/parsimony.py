@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from eqjax.models.architecture import Architecture
+from eqjax.training.evaluation import mean_and_error
 
 Parsimony = Callable[[Sequence[Architecture], np.ndarray], list[int]]
 
@@ -76,5 +77,5 @@ PARSIMONY: dict[str, Parsimony] = {
 
 def _clearly_lower(losses: np.ndarray, others: np.ndarray) -> bool:
     """Tell whether paired losses are lower by more than one standard error."""
-    gain = others - losses
-    return bool(gain.mean() > gain.std(ddof=1) / len(gain) ** 0.5)
+    gain, error = mean_and_error(others - losses)
+    return gain > error

@@ -35,7 +35,7 @@ from eqjax.morphism.discretization import Rebuild
 from eqjax.morphism.matching import Path, flat_variables, show, tied_model
 from eqjax.morphism.variables import morph
 from eqjax.ops.precision import accurate, norm
-from eqjax.training.evaluation import predict
+from eqjax.training.evaluation import mean_and_error, predict
 from eqjax.training.losses import LossFn, cross_entropy, measure
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -233,9 +233,7 @@ def _beside_the_least(
     rounding = ROUNDING * np.finfo(np.float32).eps * (1 + np.abs(least).max())
     found = {}
     for H, share, each in zip(candidates, shares, losses, strict=True):
-        change = each - least
-        cost = float(change.mean())
-        error = float(change.std(ddof=1) / len(change) ** 0.5)
+        cost, error = mean_and_error(each - least)
         needed = not cost <= margin * error + rounding
         found[H.name] = Removal(share, cost, error, needed)
     return found
@@ -332,9 +330,8 @@ def _removals(
         }
         written = under_stacked_axes(layer.write, stacked)(rest)
         masked = {(kind, *path, name): v for (kind, name), v in written.items()}
-        change = losses(unflatten_dict({**flat, **masked}), loose) - before
-        cost = float(change.mean())
-        error = float(change.std(ddof=1) / len(change) ** 0.5)
+        after = losses(unflatten_dict({**flat, **masked}), loose)
+        cost, error = mean_and_error(after - before)
         found[H.name] = Removal(share, cost, error, not cost <= margin * error)
     return found
 

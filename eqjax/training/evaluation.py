@@ -53,6 +53,23 @@ def over_samples(sums: list[Metrics], samples: int) -> Metrics:
     return jax.tree.map(lambda *values: jnp.stack(values).sum() / samples, *sums)
 
 
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean of some samples, and its standard error.
+
+    Args:
+      values: (samples,), such as differences of losses, sample by sample.
+
+    Returns:
+      Both numbers; the error of a single sample is NaN.
+
+    >>> mean_and_error(np.array([1.0, 3.0]))
+    (2.0, 1.0)
+    """
+    count = len(values)
+    error = float(values.std(ddof=1) / count**0.5) if count > 1 else math.nan
+    return float(values.mean()), error
+
+
 @partial(jax.jit, static_argnames=("model",))
 def _outputs(variables, x, *, model: nn.Module) -> Any:
     return model.apply(variables, x)

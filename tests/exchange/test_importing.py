@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import eqjax as eq
-from eqjax.exchange import importing
+from eqjax.exchange import channels, importing
 from tests import catalogue
 
 D4 = eq.dihedral(4)
@@ -50,7 +50,7 @@ def test_there_and_back(group, word):
 def test_the_nearest_is_the_orbit_mean():
     near = eq.from_conv(KERNEL, group=D4)
     (tie,) = near.layer.ties.values()
-    full = importing.full_arrays_of(near.layer, {"kernel": jnp.asarray(KERNEL)})
+    full = channels.full_arrays_of(near.layer, {"kernel": jnp.asarray(KERNEL)})
     expected = eq.kernels.reynolds(full["kernel"], tie.table)
     found = near.layer.read(importing.own_variables(near.variables))["kernel"]
     np.testing.assert_allclose(found, expected, atol=1e-12)

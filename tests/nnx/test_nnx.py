@@ -249,7 +249,7 @@ def test_plain_layers_take_the_place_of_those_with_a_group():
         exported = jax.export.export(jax.jit(lambda x, plain=plain: plain(x)))(X)
         np.testing.assert_allclose(exported.call(X), model(X), atol=1e-5)
     with pytest.raises(ValueError, match="with plain layers the outputs are"):
-        enx.to_plain(model, X, tolerance=-1.0)
+        enx.to_plain(model, X, tolerance=1e-12)
 
 
 def test_dropout_is_by_field():
