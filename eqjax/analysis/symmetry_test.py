@@ -40,6 +40,7 @@ from eqjax.morphism.matching import show, tied_model
 from eqjax.training.checks import check_labels, check_samples
 from eqjax.training.losses import LossFn, count_classes, cross_entropy
 
+MoveTargets = Callable[[Any, int], Any]  # (targets, element) -> those moved
 BLOCKS = 200  # of samples, where there are enough of them
 TOLERANCE = 0.05  # of a gradient moved by an element that the network commutes with
 HALF_TOLERANCE = 0.2  # where a layer computes in half precision
@@ -59,7 +60,7 @@ def symmetry_test(
     block_size: int | None = None,
     whiten: bool = True,
     memory: int = 2**30,
-    move_targets: Callable[[Any, int], Any] = lambda y, u: y,
+    move_targets: MoveTargets | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
 ) -> SymmetryTest:
     """Test which groups the data are invariant under, from one trained network.
@@ -88,8 +89,9 @@ def symmetry_test(
         orbits.
       memory: bytes for gradients at a time. Where those of all layers need more, the
         samples are gone through several times.
-      move_targets: (y, u) -> the targets of moved samples; by default, as for labels,
-        the same.
+      move_targets: (y, u) -> the targets of samples moved by the element u, such as
+        `lambda y, u: eq.transform(y[..., None], u, group=D4)[..., 0]` for masks (n,
+        height, width); if None, the same, as for labels.
       call_kwargs: keyword arguments of the model's call, such as {"train": False}.
 
     Returns:
@@ -97,7 +99,7 @@ def symmetry_test(
 
     Raises:
       ValueError: the model has no layer of eqjax; a gradient is not finite; samples or
-        settings do not fit.
+        settings do not fit; targets are maps of the pixels, without `move_targets`.
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
@@ -118,6 +120,7 @@ def symmetry_test(
     layers = probed_layers(found, variables)
     rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
     _check_classes(variables, model, x, y, loss_fn, call_kwargs)
+    move_targets = checked_motion(move_targets, x, y)
 
     settings: dict[str, Any] = {
         "model": model,
@@ -175,6 +178,28 @@ def _check_settings(level: float, draws: int, block_size: int | None) -> None:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
 
 
+def checked_motion(move_targets: MoveTargets | None, x: Any, y: Any) -> MoveTargets:
+    """Return how targets move with their samples; if None, they stay as they are.
+
+    Raises:
+      ValueError: None, and targets are of the shape of the samples in space: they are
+        maps of the pixels, and would be left behind.
+    """
+    if move_targets is not None:
+        return move_targets
+    space = np.shape(x)[1:-1]
+    for leaf in jax.tree.leaves(y):
+        if np.shape(leaf)[1 : 1 + len(space)] == space:
+            raise ValueError(
+                f"targets of shape {np.shape(leaf)} have a value for every place of "
+                f"samples of {space}, and would stay where they are when samples move; "
+                "pass move_targets=, for class numbers (n, height, width) lambda y, u: "
+                "eq.transform(y[..., None], u, group=G)[..., 0], or lambda y, u: y if "
+                "they are to stay"
+            )
+    return lambda y, u: y
+
+
 def _check_classes(variables, model, x, y, loss_fn, call_kwargs) -> None:
     outputs = jax.eval_shape(
         lambda v, x: model.apply(v, x, **(call_kwargs or {})), variables, x[:1]
@@ -201,7 +226,7 @@ def _testable(
     layers: Sequence[ProbedLayer],
     motions: Motions,
     block: tuple[np.ndarray, Any],
-    move_targets: Callable[[Any, int], Any],
+    move_targets: MoveTargets,
     settings: Mapping[str, Any],
 ) -> tuple[Group, list[str]]:
     """Return the largest group that the network is tied to and the test can use."""

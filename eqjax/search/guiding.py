@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from eqjax.analysis.evidence import SymmetryTest
-from eqjax.analysis.symmetry_test import symmetry_test
+from eqjax.analysis.symmetry_test import MoveTargets, checked_motion, symmetry_test
 from eqjax.groups.text import Echoed
 from eqjax.models.architecture import Architecture
 from eqjax.search.guided import Named, guided_schedule, named_group
@@ -66,7 +66,7 @@ def guide(
     tested_samples: int = 4000,
     batch_size: int = 64,
     loss_fn: LossFn = cross_entropy,
-    move_targets: Callable[[Any, int], Any] = lambda y, u: y,
+    move_targets: MoveTargets | None = None,
     seed: int = 0,
 ) -> Guided:
     """Train a symmetric probe, test which group the data have, train what it names.
@@ -88,9 +88,7 @@ def guide(
       tested_samples: at most so many, for the gradients of the test.
       batch_size: samples per step, fewer where there are no more.
       loss_fn: (outputs, targets) -> a loss per sample, or `Metrics`.
-      move_targets: (targets, element) -> those of samples moved by it; by default they
-        stay. For masks (n, height, width): `lambda y, u: eq.transform(y[..., None], u,
-        group=D4)[..., 0]`.
+      move_targets: as of `eqjax.symmetry_test`: how maps of the pixels move.
       seed: of weights, batches and draws.
 
     Returns:
@@ -106,6 +104,7 @@ def guide(
     >>> found.model.architecture == found.architecture
     True
     """
+    move_targets = checked_motion(move_targets, *train)
     size = min(batch_size, len(train[0]))
     probe_steps = max(1, 3 * steps // 8) if probe_steps is None else probe_steps
     key = jax.random.key(seed)

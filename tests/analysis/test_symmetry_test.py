@@ -335,6 +335,25 @@ def test_bad_settings(settings, message):
         )
 
 
+def test_maps_of_the_pixels_are_not_left_behind():
+    x, y = sample(8)
+    model = network()
+    variables, key = initial(model, x), jax.random.key(0)
+    settings = {"model": model, "x": x, "key": key, "draws": 19}
+    masks = {"class": y, "mask": np.zeros(x.shape[:-1], int)}
+
+    def loss_fn(outputs, targets):
+        return eq.training.cross_entropy(outputs, targets["class"])
+
+    with pytest.raises(ValueError, match="and would stay where they are"):
+        eq.symmetry_test(variables, y=masks, loss_fn=loss_fn, **settings)
+    stay = eq.symmetry_test(
+        variables, y=masks, loss_fn=loss_fn, move_targets=lambda y, u: y, **settings
+    )
+    plain = eq.symmetry_test(variables, y=y, **settings)
+    assert stay.network["C4"].p == plain.network["C4"].p
+
+
 def test_layers_under_scan_are_refused():
     class Block(nn.Module):
         @nn.compact
