@@ -1,6 +1,8 @@
 """Name the classes of images with the best network of a run.
 
 python -m experiments.predict runs/NAME image.png folder/of/images [--json FILE]
+
+In Python: `predict("runs/NAME", "image.png")`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,48 @@ class PredictSettings:
     """Which network of the run; the one of least validation error if not given."""
     json: Path | None = None
     """Write classes and probabilities here, too."""
+
+
+def predict(
+    run: str | Path, *images: str | Path | np.ndarray, member: str | None = None
+) -> Prediction:
+    """Return what the best network of a run says of images.
+
+    Args:
+      run: folder of a run, its name, or the folder of a saved network.
+      *images: files, folders of files, .npy arrays, or arrays as `Saved.predict` takes
+        them. Files are cut square, scaled, and made gray or coloured, as those of the
+        training were.
+      member: which network of the run; that of least validation error if None.
+
+    Raises:
+      FileNotFoundError: there is no such run or file.
+      ValueError: a file is no image, a folder holds none, or nothing was given.
+    """
+    if not images:
+        raise ValueError("expected at least one image file, array or folder")
+    network = network_of(run, member)
+    found = []
+    for each in images:
+        if isinstance(each, np.ndarray):
+            own = network.predict(each)
+            names = tuple(f"array[{i}]" for i in range(len(own)))
+            found.append(dataclasses.replace(own, sources=names))
+        else:
+            found += predictions(network, (Path(each),))
+    return dataclasses.replace(
+        found[0],
+        probabilities=np.concatenate([each.probabilities for each in found]),
+        sources=tuple(source for each in found for source in each.sources),
+    )
+
+
+def network_of(run: str | Path, member: str | None = None) -> Saved:
+    """Return the best network of a run, or a member of it, by folder or by name."""
+    folder = Path(run)
+    if not folder.exists() and (run_folder.ROOT / folder).exists():
+        folder = run_folder.ROOT / folder
+    return networks.find(folder, member)
 
 
 def predictions(network: Saved, paths: tuple[Path, ...]) -> Iterator[Prediction]:
@@ -83,10 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = shell.parse(PredictSettings, __doc__, arguments)
         if not settings.files:
             raise ValueError("expected at least one image file, array or folder")
-        run = settings.run
-        if not run.exists() and (run_folder.ROOT / run).exists():
-            run = run_folder.ROOT / run
-        network = networks.find(run, settings.member)
+        network = network_of(settings.run, settings.member)
         console.print(f"network: {network.folder}", markup=False)
         rows = []
         for found in predictions(network, settings.files):

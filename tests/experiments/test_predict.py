@@ -74,6 +74,11 @@ def test_new_pictures_are_named(run, pictures, capsys):  # noqa: F811
     assert "both.npy[1]  bright" in capsys.readouterr().out
     nearest = eq.load("runs/run/networks/trained")
     assert nearest.class_names == ("bright", "dark")
+    found = predict.predict("run", "night.png", np.load("both.npy"))
+    assert found.names == ("dark", "bright", "bright")
+    assert found.sources == ("night.png", "array[0]", "array[1]")
+    with pytest.raises(ValueError, match="at least one image"):
+        predict.predict("run")
 
 
 @pytest.mark.parametrize(
