@@ -168,7 +168,7 @@ def report(
         for word, value in means._asdict().items():
             summary[word][title(name, size)] = round(value, 4)
         points.setdefault(name, []).append((means.steps, means.regret))
-    if options.seeds > 1 and not options.quick:
+    if all(len(runs) > 1 for runs in found.values()):
         summary["paired"] = paired(found, real)
     if picture:
         save(regret_figure(points), PICTURE)

@@ -108,11 +108,24 @@ def test_report_ends_with_means_and_draws(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["regret"])
     methods = regret.searches(table, {}, None)
     found = regret.compare(table, methods, {"quarter": (0,)})
-    regret.report(regret.arguments(None), found, picture=True)
+    regret.report(regret.arguments(None), found, (), picture=True)
     means = json.loads(capsys.readouterr().out.splitlines()[-1])["regret"]
     assert means["D4 everywhere"] == 0
     assert means["random search, 1"] == pytest.approx(25)
     assert (tmp_path / "regret.png").stat().st_size > 10_000
+
+
+def test_regrets_are_compared_in_pairs():
+    """Differences are of the same tasks and seeds."""
+    names = ("D4 everywhere", "C4 everywhere")
+    at = [("quarter", seed) for seed in range(3)]
+    regrets = {names[0]: (1.0, 2.0, 6.0), names[1]: (0.0, 1.0, 5.0)}
+    found = {
+        (name, 0): {k: regret.Figures(r, 0, 0) for k, r in zip(at, own, strict=True)}
+        for name, own in regrets.items()
+    }
+    (interval,) = regret.paired(found, names).values()
+    assert interval == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_names_of_real_searches():

@@ -10,6 +10,7 @@ from flax import nnx
 
 import eqjax as eq
 import eqjax.nnx as enx
+from eqjax import exchange
 from tests import catalogue
 
 D4 = eq.dihedral(4)
@@ -237,7 +238,7 @@ def test_modules_are_plain_trees_without_shared_references():
     np.testing.assert_allclose(compiled(model, X), model(X), atol=1e-6)
 
 
-def test_plain_layers_take_the_place_of_those_with_a_group():
+def test_plain_layers_take_the_place_of_those_with_a_group(monkeypatch):
     for constraint in (eq.Tied(), eq.Mixture((D4, C1))):
         model = Net(nnx.Rngs(0), constraint=constraint)
         model.eval()
@@ -248,8 +249,26 @@ def test_plain_layers_take_the_place_of_those_with_a_group():
         assert isinstance(model.stem.linen, eq.LiftingConv)
         exported = jax.export.export(jax.jit(lambda x, plain=plain: plain(x)))(X)
         np.testing.assert_allclose(exported.call(X), model(X), atol=1e-5)
+
+    def doubled(*args, right=exchange.plain.to_plain, **settings):
+        variables, network = right(*args, **settings)
+        return jax.tree.map(lambda v: 2 * v, variables), network
+
+    monkeypatch.setattr(exchange.plain, "to_plain", doubled)
     with pytest.raises(ValueError, match="with plain layers the outputs are"):
-        enx.to_plain(model, X, tolerance=1e-12)
+        enx.to_plain(model, X)
+
+
+def test_a_plain_layer_asks_for_nothing():
+    """What a constraint adds to the loss goes with the constraint."""
+    for kind in (eq.ResidualPathway(), eq.NonStationary()):
+        settings = {"group": D4, "constraint": kind, "rngs": nnx.Rngs(0)}
+        layer = enx.LiftingConv(X.shape[-1], 2, 3, **settings)
+        expected = layer(X)
+        assert float(enx.penalty(layer)) > 0
+        for plain in (enx.to_plain(layer, X), enx.collapse(layer)[0]):
+            np.testing.assert_allclose(plain(X), expected, atol=1e-5)
+            assert float(enx.penalty(plain)) == 0
 
 
 def test_dropout_is_by_field():
