@@ -2,6 +2,7 @@
 
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.constraints.mixture import Mixture
+from eqjax.constraints.orthogonal import GammaProjection, NonStationary
 from eqjax.constraints.partial import PartialGroup
 from eqjax.constraints.relaxed import RelaxedOutputs, RelaxedWeights
 from eqjax.constraints.residual import ResidualPathway
@@ -16,11 +17,15 @@ CONSTRAINTS: dict[str, type[Constraint]] = {
     "outputs": RelaxedOutputs,
     "partial": PartialGroup,
     "soft": SoftProjection,
+    "gamma": GammaProjection,
+    "nonstationary": NonStationary,
 }
 
 __all__ = [
     "Constraint",
+    "GammaProjection",
     "Mixture",
+    "NonStationary",
     "PartialGroup",
     "RelaxedOutputs",
     "RelaxedWeights",

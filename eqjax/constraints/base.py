@@ -97,6 +97,7 @@ class Constraint:
         freedom out again, so that it does nothing before them.
       keeps_lifting_tied: the authors leave the first layer of a network tied.
       compared_with: settings, other than the defaults, that comparisons use.
+      source: who proposed it.
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
@@ -110,6 +111,7 @@ class Constraint:
     undone_by_element_norm: ClassVar[bool] = False
     keeps_lifting_tied: ClassVar[bool] = False
     compared_with: ClassVar[Mapping[str, Any]] = {}
+    source: ClassVar[str] = "Cohen and Welling 2016"
 
     def parts(self, group: Group) -> dict[str, Group]:
         """Return the group that each part of a full array is tied to, by suffix."""
@@ -145,9 +147,9 @@ class Constraint:
         del extras, tables
         return {name: each[""].full for name, each in parts.items()}
 
-    def penalty(self, parts: Parts) -> jax.Array | None:
+    def penalty(self, parts: Parts, extras: Extras) -> jax.Array | None:
         """Return what is added to the loss, in nats per sample, or None."""
-        del parts
+        del parts, extras
         return None
 
     def absorb(

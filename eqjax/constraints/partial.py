@@ -30,6 +30,7 @@ class PartialGroup(Constraint):
     >>> conv = eq.GroupConv(8, 3, group=D4, constraint=PartialGroup())
     """
 
+    source: ClassVar[str] = "Romero and Lohit 2022"
     per_output_element: ClassVar[bool] = True
     undone_by_element_norm: ClassVar[bool] = True
 

@@ -81,6 +81,7 @@ class RelaxedWeights(_Banks):
     >>> layer = eq.GroupConv(4, 3, group=eq.cyclic(4), constraint=RelaxedWeights())
     """
 
+    source: ClassVar[str] = "Wang et al. 2022"
     partwise: ClassVar[bool] = False
 
     def parts(self, group: Group) -> dict[str, Group]:
@@ -133,6 +134,7 @@ class RelaxedOutputs(_Banks):
     >>> conv = eq.GroupConv(8, 3, group=D4, constraint=RelaxedOutputs())
     """
 
+    source: ClassVar[str] = "a variant of Wang et al. 2022"
     per_output_element: ClassVar[bool] = True
 
     def parts(self, group: Group) -> dict[str, Group]:

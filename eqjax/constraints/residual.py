@@ -40,6 +40,7 @@ class ResidualPathway(Constraint):
     ['bias', 'bias_residual', 'kernel', 'kernel_residual']
     """
 
+    source: ClassVar[str] = "Finzi et al. 2021"
     keeps_lifting_tied: ClassVar[bool] = True
 
     tied_precision: float = 1e-5
@@ -75,8 +76,9 @@ class ResidualPathway(Constraint):
             for name, pathways in parts.items()
         }
 
-    def penalty(self, parts: Parts) -> jax.Array:
+    def penalty(self, parts: Parts, extras: Extras) -> jax.Array:
         """Return the negative logarithm of the priors, up to a constant."""
+        del extras
         precision = {"": self.tied_precision, RESIDUAL: self.residual_precision}
         return sum(
             (

@@ -33,6 +33,7 @@ class SoftProjection(Constraint):
     >>> conv = eq.GroupConv(8, 3, group=D4, constraint=SoftProjection())
     """
 
+    source: ClassVar[str] = "eqjax"
     partwise: ClassVar[bool] = False
     compared_with: ClassVar[Mapping[str, Any]] = {"learned": True}
 

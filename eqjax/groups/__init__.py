@@ -5,6 +5,7 @@ from eqjax.groups.axes import (
     preserving_subgroup as preserving_subgroup,
 )
 from eqjax.groups.group import Group, difference as difference
+from eqjax.groups.isotypic import isotypic_components as isotypic_components
 from eqjax.groups.standard import (
     STANDARD as STANDARD,
     cyclic,

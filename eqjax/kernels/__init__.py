@@ -16,6 +16,7 @@ from eqjax.kernels.tied import (
     project as project,
     reynolds as reynolds,
     tied_initializer as tied_initializer,
+    weighted_sum as weighted_sum,
 )
 
 __all__: list[str] = []

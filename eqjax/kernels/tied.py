@@ -105,6 +105,15 @@ def reynolds(full: Inexact[Array, ...], table: OrbitTable) -> Inexact[Array, ...
     return expand(project(full, tie), tie)
 
 
+def weighted_sum(
+    full: Inexact[Array, ...], table: OrbitTable, weights: Inexact[Array, " order"]
+) -> Inexact[Array, ...]:
+    """Return sum_u weights[u] u . K over the elements of the table's group."""
+    each = jnp.broadcast_to(full, (len(weights), *full.shape))
+    moved = table.transformed(each)
+    return jnp.tensordot(weights.astype(full.dtype), moved, 1, precision="highest")
+
+
 def distance(full: Inexact[Array, ...], table: OrbitTable) -> Inexact[Array, ""]:
     """Return |K - P K| / |K|, with P the Reynolds projection; zero for K = 0."""
     full = accurate(full)

@@ -128,7 +128,8 @@ class TiedLayer(nnx.Module):
             if path in flat:
                 getattr(self, name)[...] = flat[path]
         if self.penalized:
-            self.penalty[...] = sum(jax.tree.leaves(updates[PENALTIES]))
+            own = jax.tree.leaves(updates.get(PENALTIES, {}))  # none once it is plain
+            self.penalty[...] = sum(own, jnp.zeros(()))
         return y
 
 

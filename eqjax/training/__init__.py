@@ -10,6 +10,11 @@ to itself alone. Make each once and pass the same object:
 
 from eqjax.training.batches import Split as Split, batches as batches
 from eqjax.training.evaluation import evaluate as evaluate, predict as predict
+from eqjax.training.gammas import (
+    dual_gammas as dual_gammas,
+    scheduled_gammas as scheduled_gammas,
+    triangular as triangular,
+)
 from eqjax.training.loop import (
     mean_metrics as mean_metrics,
     run_steps as run_steps,
@@ -32,4 +37,4 @@ from eqjax.training.state import (
     pack_state as pack_state,
 )
 
-__all__: list[str] = []
+__all__ = ["dual_gammas", "scheduled_gammas"]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 import optax
 
+import eqjax as eq
+
+Gammas = Literal["trained", "annealed", "dual", "resilient"]
 OPTIMIZERS = {
     "adam": optax.adam,
     "sgd": optax.sgd,
@@ -20,6 +24,18 @@ def optimizer(
 ) -> optax.GradientTransformation:
     """Return an optimizer whose rate is constant, or annealed over each length."""
     return OPTIMIZERS[kind](annealed(rate, lengths) if lengths else rate)
+
+
+@functools.cache
+def with_gammas(
+    weights: optax.GradientTransformation, moved: Gammas, steps: int
+) -> optax.GradientTransformation:
+    """Return an optimizer beside what moves the gammas of `eq.GammaProjection`."""
+    if moved == "trained":
+        return weights
+    if moved == "annealed":
+        return eq.scheduled_gammas(weights, eq.training.triangular(steps))
+    return eq.dual_gammas(weights, resilient=moved == "resilient")
 
 
 def annealed(peak: float, lengths: Sequence[int]) -> optax.Schedule:

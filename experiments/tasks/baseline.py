@@ -6,12 +6,14 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import optax
 import tyro
 
 import eqjax as eq
 from eqjax.constraints import CONSTRAINTS
 from experiments.data.splits import Dataset
 from experiments.engine.experiment import Experiment
+from experiments.engine.optimizers import Gammas, with_gammas
 from experiments.engine.trial import TrainingState, Trial, reading
 from experiments.tasks.task import TRAINING, SingleTask
 
@@ -48,6 +50,10 @@ class BaselineTask(SingleTask):
     relaxed_after: float = 0.0
     """Passes over the training images with the larger group, of all --epochs; 0 relaxes
     the untrained weights."""
+    gammas: Gammas = "trained"
+    """What moves the gammas of --method gamma: the optimizer of the weights; a schedule
+    up from --gamma.start 0 and back to 0; a dual variable; or one that lets them stay
+    open at a cost."""
     epochs: float | None = None
     """Passes over the training images; 4 if not given, and at least 1,000 steps."""
     constraints: Annotated[ConstraintSettings, tyro.conf.arg(name="")] = (
@@ -70,6 +76,10 @@ class BaselineTask(SingleTask):
             )
         if self.relaxed_from is not None and self.method != "static":
             raise ValueError("--relaxed-from goes with --method static alone")
+        if self.gammas != "trained" and self.method != "gamma":
+            raise ValueError("--gammas goes with --method gamma alone")
+        if self.gammas == "annealed" and self.constraints.gamma.start != 0:
+            raise ValueError("--gammas annealed needs --gamma.start 0")
         if self.relaxed_after < 0 or (
             self.epochs is not None and self.relaxed_after >= self.epochs
         ):
@@ -105,6 +115,11 @@ class BaselineTask(SingleTask):
         if self.network == "paper" and chosen.keeps_lifting_tied:
             return (eq.Tied(), *[chosen] * (self.layers - 1))
         return chosen
+
+    def weight_optimizer(self, *lengths: int) -> optax.GradientTransformation:
+        """Return the optimizer, beside what moves gammas where that is another."""
+        usual = super().weight_optimizer(*lengths)
+        return with_gammas(usual, self.gammas, sum(lengths))
 
     @property
     def architecture(self) -> eq.Architecture:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from rich.console import Console
 
 from experiments.runs.collect import MethodRun, collect
-from experiments.tasks.methods import methods
+from experiments.tasks.methods import Method, methods
 from experiments.tasks.task import MethodTask, Task
 
 
@@ -26,6 +26,9 @@ class ComparisonTask(Task):
     epochs: float | None = None
     """Passes over the training images behind every network; 4 if not given, and at
     least 1,000 steps."""
+    show: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """Print a line per method, with what it is, its source, and its gradient steps with
+    these settings, of all networks, weights and mixtures together; run nothing."""
     reference: str | None = None
     """Row of the table that all others are tested against; the ambient group if not
     given."""
@@ -49,7 +52,7 @@ class ComparisonTask(Task):
             )
 
     @property
-    def known(self) -> dict[str, Callable[..., MethodTask]]:
+    def known(self) -> dict[str, Method]:
         """All methods over the ambient group."""
         return methods(self.ambient)
 
@@ -70,6 +73,11 @@ class ComparisonTask(Task):
         epochs = self.passes_over(self.load(), self.epochs)
         changes = {"seed": seed, "name": None, "resume": False, "epochs": epochs}
         return self.known[method](**{**own, **changes})
+
+    def gradient_steps(self, method: str) -> int:
+        """Return how many gradient steps all networks of a method take together."""
+        task = self.configure(method, self.seed)
+        return self.steps(task.passes, self.load())
 
     def method_runs(self) -> list[MethodRun]:
         """Return every method with every seed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import eqjax as eq
 from eqjax.constraints import CONSTRAINTS
@@ -22,6 +22,54 @@ from experiments.tasks.guide import GuidedTask
 from experiments.tasks.task import MethodTask
 
 GENERATIONS = 4
+
+
+class Method(NamedTuple):
+    """How a network gets its symmetry.
+
+    Attributes:
+      configure: settings that all methods share -> task.
+      what: it does, in a line.
+      source: who proposed it.
+    """
+
+    configure: Callable[..., MethodTask]
+    what: str
+    source: str
+
+    def __call__(self, **task: Any) -> MethodTask:
+        """Return the task of the method."""
+        return self.configure(**task)
+
+
+PAPER = "Maile et al. 2023"
+CONTROL = "control"
+MIXTURES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
+    ("random mixture", {"mixture": "random"}, "mixtures drawn at random", CONTROL),
+    (
+        "EquiNAS_D by perturbation",
+        {"read_off": "perturbation"},
+        "the group whose removal costs most, layer by layer",
+        "Wang et al. 2021 (DARTS-PT)",
+    ),
+    (
+        "EquiNAS_D by fine-tuning",
+        {"read_off": "fine-tuning"},
+        "the group that is best after some steps of its own",
+        "Wang et al. 2021 (DARTS-PT)",
+    ),
+    (
+        "uniform mixture by perturbation",
+        {"mixture": "uniform", "read_off": "perturbation"},
+        "the same of mixtures that are not learned",
+        "Wang et al. 2021 (DARTS-PT)",
+    ),
+)
+GAMMAS = {
+    "annealed": ("gammas up and back to 0", "Pertigkiozoglou et al. 2024"),
+    "dual": ("gammas closed by dual variables", "ACE, 2025"),
+    "resilient": ("dual variables that let gammas stay open at a cost", "ACE, 2025"),
+}
 
 
 def _baseline(method: str, *groups: str, **fixed: Any) -> Callable[..., BaselineTask]:
@@ -62,13 +110,29 @@ def _constraint(word: str) -> Callable[..., BaselineTask]:
     return _baseline(word, constraints=chosen)
 
 
+def _gamma(moved: str) -> Callable[..., BaselineTask]:
+    """A projection whose gammas are moved in another way than the weights."""
+    start = 0.0 if moved == "annealed" else 1.0
+    kind = eq.GammaProjection(**{**eq.GammaProjection.compared_with, "start": start})
+    chosen = ConstraintSettings(gamma=kind)
+    return _baseline("gamma", constraints=chosen, gammas=moved)
+
+
+def _mixture(**fixed: Any) -> Callable[..., DifferentiationTask]:
+    return lambda **task: DifferentiationTask(**{**task, **fixed})
+
+
+def _guided(**fixed: Any) -> Callable[..., GuidedTask]:
+    return lambda **task: GuidedTask(**{**task, **fixed})
+
+
 def title(kind: type[eq.Constraint]) -> str:
     """Return what a constraint is called in tables: its class in words."""
     return " ".join(re.findall("[A-Z][a-z]*", kind.__name__)).lower()
 
 
 @functools.cache
-def methods(ambient: str = "D4") -> dict[str, Callable[..., MethodTask]]:
+def methods(ambient: str = "D4") -> dict[str, Method]:
     """Return all methods over an ambient group, by name.
 
     Args:
@@ -82,38 +146,44 @@ def methods(ambient: str = "D4") -> dict[str, Callable[..., MethodTask]]:
     full = group.name
     smaller = [H.name for H in dict.fromkeys((*group.covers[:1], group.smallest))]
     smaller = [name for name in smaller if name != full]
-    found: dict[str, Callable[..., MethodTask]] = {
-        name: _baseline("static", name) for name in (full, *smaller)
-    }
+    found: dict[str, Method] = {}
+
+    def add(name: str, configure: Callable[..., MethodTask], what: str, source: str):
+        found[name] = Method(configure, what, source)
+
+    for name in (full, *smaller):
+        what = f"{name} in all layers, from scratch"
+        add(name, _baseline("static", name), what, "Cohen and Welling 2016")
     for name in smaller:
         fixed = _baseline("static", name, relaxed_from=full)
-        found[f"{name} from {full}"] = fixed
+        what = f"{name}, begun at weights of {full}"
+        add(f"{name} from {full}", fixed, what, PAPER)
     for name in smaller:
-        found[f"{name} from trained {full}"] = _relaxed(name, full)
+        what = f"{full} for half of the steps, relaxed to {name} for the rest"
+        add(f"{name} from trained {full}", _relaxed(name, full), what, PAPER)
     families = tuple(dict.fromkeys(H.family for H in group.subgroups))
-    found["random static"] = _baseline("random", *families)
+    what = "a random group for every layer"
+    add("random static", _baseline("random", *families), what, CONTROL)
     for name in (full, *smaller[:-1]):
-        found[f"augmented by {name}"] = _baseline("augmented", name)
+        what = f"a plain network on images moved by {name}"
+        add(f"augmented by {name}", _baseline("augmented", name), what, CONTROL)
     for word, kind in CONSTRAINTS.items():
-        found[title(kind)] = _constraint(word)
-    found["EquiNAS_D"] = DifferentiationTask
-    found["random mixture"] = lambda **task: DifferentiationTask(
-        mixture="random", **task
-    )
-    found["EquiNAS_D by perturbation"] = lambda **task: DifferentiationTask(
-        read_off="perturbation", **task
-    )
-    found["EquiNAS_D by fine-tuning"] = lambda **task: DifferentiationTask(
-        read_off="fine-tuning", **task
-    )
-    found["uniform mixture by perturbation"] = lambda **task: DifferentiationTask(
-        mixture="uniform", read_off="perturbation", **task
-    )
+        what = str(kind.__doc__).partition(".\n")[0].partition(" (")[0]
+        what = what[0].lower() + what[1:]
+        add(title(kind), _constraint(word), what, kind.source)
+    for moved, (what, source) in GAMMAS.items():
+        add(f"gamma projection, {moved}", _gamma(moved), what, source)
+    what = "a mixture of groups per layer, learned, discretized and retrained"
+    add("EquiNAS_D", DifferentiationTask, what, PAPER)
+    for name, fixed_settings, what, source in MIXTURES:
+        add(name, _mixture(**fixed_settings), what, source)
     for search in SEARCHES:
-        found[search] = _evolve(search=search, retrain=True)
-    found["EquiNAS_S"] = GuidedTask
-    found["EquiNAS_S, continued"] = lambda **task: GuidedTask(
-        **{**task, "use": "continued"}
-    )
-    found["random selection"] = _evolve(selection="random")
+        what = "evolution of the groups of all layers, the best retrained"
+        add(search, _evolve(search=search, retrain=True), what, PAPER)
+    what = "an exact test of one network names the group of the late layers"
+    add("EquiNAS_S", GuidedTask, what, "eqjax")
+    what = "the same, the tested network relaxed"
+    add("EquiNAS_S, continued", _guided(use="continued"), what, "eqjax")
+    what = "an evolution whose survivors are drawn at random"
+    add("random selection", _evolve(selection="random"), what, CONTROL)
     return found

@@ -1,6 +1,7 @@
 """Baselines, the differentiable search and comparisons from the command line."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -289,6 +290,8 @@ def test_settings_reach_the_layers():
         "outputs": eq.RelaxedOutputs(3),
         "partial": eq.PartialGroup(),
         "soft": eq.SoftProjection(0.5, learned=True),
+        "gamma": eq.GammaProjection(("C4", "C1")),
+        "nonstationary": eq.NonStationary(2.0),
     }
     for method, constraint in kinds.items():
         chosen = ConstraintSettings(**{method: constraint})
@@ -302,7 +305,8 @@ def test_settings_reach_the_layers():
 def test_one_trial_is_one_program_for_all_seeds():
     """Optimizers of equal settings are one object, so that nothing recompiles."""
     dataset = catalogue.load("quarter")
-    for kind in (BaselineTask, DifferentiationTask):
+    dual = functools.partial(BaselineTask, method="gamma", gammas="dual")
+    for kind in (BaselineTask, DifferentiationTask, dual):
         trials = [kind(seed=s, **SMALL).prepare(dataset).trial for s in (0, 1)]
         assert trials[0] == trials[1]
         assert hash(trials[0]) == hash(trials[1])

@@ -86,7 +86,11 @@ def test_constraints_start_with_the_variance_that_they_say(word):
     expected = sum(scale**2 for scale in scales)
     if word == "mixed":  # equal weights: each candidate adds the same
         expected = 1 / len(scales)
-    if word in ("relaxed", "outputs"):  # coefficients of unit sum of squares
+    if word in (
+        "relaxed",
+        "outputs",
+        "nonstationary",
+    ):  # scaled up for the coefficients
         expected = 1.0
     if word.startswith("soft"):  # what the projection leaves of a free array
         kept = 1 - constraint.softness
