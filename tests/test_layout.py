@@ -41,9 +41,10 @@ RelaxedWeights ResidualPathway SoftProjection Strategy Tied assert_equivariant a
 avg_pool choose_strategy collapse compensated_steps count_compilations cyclic
 device_mesh dihedral discretize distances dual_gammas enumerate_architectures
 equivariance_error evolve exact export fiber_pool flip from_conv from_escnn
-from_escnn_norm from_plain full_octahedral load max_pool mixtures morph morph_optimizer
-octahedral paper quotient random_architecture random_gradients read_plain regular relax
-save scheduled_gammas symmetry to_conv transform trivial upsample window
+from_escnn_norm from_plain full_octahedral grow load max_pool mixtures morph
+morph_optimizer octahedral paper quotient random_architecture random_gradients
+read_plain regular relax save scheduled_gammas symmetry to_conv transform trivial
+upsample window
 """.split()
 
 

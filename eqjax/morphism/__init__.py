@@ -1,6 +1,7 @@
 """The equivariance relaxation morphism: trained models carried to other groups."""
 
 from eqjax.morphism.discretization import collapse, discretize, mixtures
+from eqjax.morphism.growing import grow
 from eqjax.morphism.matching import match as match, tied_model as tied_model
 from eqjax.morphism.optimizer import compensated_steps, morph_optimizer
 from eqjax.morphism.regrouping import Regrouped as Regrouped, relax
@@ -11,6 +12,7 @@ __all__ = [
     "collapse",
     "compensated_steps",
     "discretize",
+    "grow",
     "mixtures",
     "morph",
     "morph_optimizer",
