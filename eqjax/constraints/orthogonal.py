@@ -20,7 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax import kernels
-from eqjax.constraints.base import Constraint, Extra, Extras, Parts
+from eqjax.constraints.base import (
+    ConstrainedLayer,
+    Constraint,
+    Extra,
+    Extras,
+    Parts,
+)
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.group import Group
 from eqjax.groups.isotypic import isotypic_components
@@ -130,6 +136,10 @@ class GammaProjection(OrthogonalParts):
             raise ValueError(f"start must be at least 0, got {self.start}")
         if not 0 <= self.precision < float("inf"):
             raise ValueError(f"precision must be at least 0, got {self.precision}")
+
+    def check(self, layer: ConstrainedLayer) -> None:
+        """Raise ValueError unless the chain fits the layer's group."""
+        self.groups(layer.group)
 
     def groups(self, group: Group) -> tuple[Group, ...]:
         """Return the chain below a layer's group.

@@ -192,9 +192,8 @@ def _check(
     for batch in CHECKED:
         x = rng.normal(size=(batch, *inputs.shape[1:]))
         x = x.astype(inputs.dtype)
-        found, model = jax.tree.map(np.asarray, (run(x), expected(x)))
-        gaps = jax.tree.map(lambda a, b: deviation(a, b, tolerance), found, model)
-        worst = max(jax.tree.leaves(gaps))
+        found, model = run(x), expected(x)
+        worst = deviation(found, model, tolerance)
         if not worst <= 1:
             raise ValueError(
                 f"as {format_name!r}, {batch} random inputs give outputs that are "
@@ -203,8 +202,14 @@ def _check(
             )
 
 
-def deviation(found: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
-    """Return the largest deviation, in units of the one that is allowed."""
+def deviation(found: Any, expected: Any, tolerance: float) -> float:
+    """Return the largest deviation of trees of outputs, in units of what is allowed."""
+    found, expected = jax.tree.map(np.asarray, (found, expected))
+    gaps = jax.tree.map(lambda a, b: _deviation(a, b, tolerance), found, expected)
+    return max(jax.tree.leaves(gaps))
+
+
+def _deviation(found: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
     if found.shape != expected.shape:
         raise ValueError(
             f"the export returns shape {found.shape}, the model {expected.shape}"

@@ -86,13 +86,19 @@ def grow(
         raise ValueError("layers under nn.scan or nn.vmap do not grow")
     origins = {as_path(t): as_path(s) for t, s in (paths or {}).items()}
     _check_paths(origins, old, new)
+    moved = set(origins.values())
+
+    def origin_of(path: Path) -> Path | None:
+        """Return the path in the source, unless its layer has gone elsewhere."""
+        return origins.get(path, None if path in moved else path)
+
     flat = flat_variables(variables)
     init = jax.jit(lambda k, a: target.init(k, *a, **keywords))
     found: Flat = flat_variables(init(key, arguments))
     added = {}
     for path, layer in new.layers.items():
-        origin = origins.get(path, path)
-        if origin in old.layers and not (path not in origins and _taken(path, origins)):
+        origin = origin_of(path)
+        if origin is not None and origin in old.layers:
             before = old.layers[origin].read(old.own(origin, flat))
             full = _placed_arrays(path, before, layer.read(new.own(path, found)))
             if isinstance(layer, BatchNorm):
@@ -102,19 +108,15 @@ def grow(
             full = _identity(layer, layer.read(new.own(path, found)))
         _store(found, path, layer, full)
     for path, value in found.items():
-        if not new.holds(path):
-            origin = (path[0], *origins.get(path[1:-1], path[1:-1]), path[-1])
-            if origin in flat:
-                found[path] = _placed(path, flat[origin], value)
+        origin = origin_of(path[1:-1])
+        if origin is None or new.holds(path):
+            continue
+        if (at := (path[0], *origin, path[-1])) in flat:
+            found[path] = _placed(path, flat[at], value)
     _settle(found, target, arguments, keywords, added)
     grown = unflatten_dict(found)
     _check_same(source, variables, target, grown, arguments, keywords, tolerance)
     return grown
-
-
-def _taken(path: Path, origins: Mapping[Path, Path]) -> bool:
-    """Tell whether the layer of this name in the source has gone to another."""
-    return path in origins.values()
 
 
 def _check_paths(origins: Mapping[Path, Path], old: TiedModel, new: TiedModel) -> None:

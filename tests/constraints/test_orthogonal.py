@@ -90,6 +90,10 @@ def test_a_chain_without_gammas_is_its_last_group():
         (lambda: eq.NonStationary(width=0), "width must be positive"),
         (lambda: eq.GammaProjection(("C4", "D1:i")).groups(D4), "is not within"),
         (lambda: eq.GammaProjection(("C3",)).groups(D4), "C3"),
+        (
+            lambda: Single(eq.GammaProjection(("C4", "D1:i"))).bind({})(0),
+            "is not within",
+        ),
         (lambda: training.triangular(1), "at least 2"),
         (lambda: eq.dual_gammas(optax.sgd(1), rate=0.0), "rates must be positive"),
     ],
