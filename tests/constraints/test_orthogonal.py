@@ -91,7 +91,9 @@ def test_a_chain_without_gammas_is_its_last_group():
         (lambda: eq.GammaProjection(("C4", "D1:i")).groups(D4), "is not within"),
         (lambda: eq.GammaProjection(("C3",)).groups(D4), "C3"),
         (
-            lambda: Single(eq.GammaProjection(("C4", "D1:i"))).bind({})(0),
+            lambda: eq.LiftingConv(
+                1, 3, group=D4, constraint=eq.GammaProjection(("C4", "D1:i"))
+            ),
             "is not within",
         ),
         (lambda: training.triangular(1), "at least 2"),
