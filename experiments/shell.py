@@ -26,7 +26,7 @@ from experiments.reports.printing import (
     say_what_the_data_are,
 )
 from experiments.runs import run_folder
-from experiments.tasks.task import SingleTask
+from experiments.tasks.task import MethodTask
 
 WIDTH = 160  # of what is printed into a file
 KEPT_BYTES = 2**31  # of compiled programs; the oldest make room
@@ -125,19 +125,19 @@ def open_folder(
 
 
 def train(
-    kind: type[SingleTask],
+    kind: type[MethodTask],
     command: str,
     description: str | None,
     arguments: list[str] | None,
 ) -> None:
-    """Run a task that trains a network, or one after another, from the command line."""
+    """Run a task that gets one network in the end from the command line."""
     out = console()
     with contextlib.ExitStack() as held:
         with errors_end_it(out):
             settings = parse(kind, description, arguments)
             task, folder = open_folder(out, settings, command)
             dataset = task.load()
-            model = task.prepare(dataset).trial.model
+            model = task.first_model()
             held.enter_context(run_folder.alone(folder))
         out.print(f"writing to {folder}")
         say_what_the_data_are(out, dataset)
@@ -145,4 +145,5 @@ def train(
         with interruptible(out, f"--name {folder.name} --resume"):
             rows: list[dict[str, Any]] = task.run(folder, out)
         print_readings(out, rows)
-        out.print(f"picture: {folder / 'trial.png'}")
+        for picture in sorted(folder.rglob("trial.png")):
+            out.print(f"picture: {picture}")

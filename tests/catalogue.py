@@ -255,6 +255,9 @@ def constraint_cases():
         found[word] = kind()
         if kind.compared_with:
             found[f"{word} as compared"] = kind(**kind.compared_with)
+    for matrix in ("doubly stochastic", "free"):
+        found[f"sharing, {matrix}"] = eq.LearnedSharing(matrix=matrix)
+    found["sharing, apart"] = eq.LearnedSharing(apart=True)
     return found
 
 

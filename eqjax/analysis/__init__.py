@@ -7,6 +7,7 @@ from eqjax.analysis.evidence import (
     GroupEvidence as GroupEvidence,
     SymmetryTest as SymmetryTest,
 )
+from eqjax.analysis.laplace import laplace_evidence
 from eqjax.analysis.report import (
     SymmetryReport as SymmetryReport,
     SymmetryRow as SymmetryRow,
@@ -19,6 +20,7 @@ __all__ = [
     "count_compilations",
     "distances",
     "equivariance_error",
+    "laplace_evidence",
     "symmetry",
     "symmetry_test",
 ]

@@ -6,6 +6,7 @@ from eqjax.constraints.orthogonal import GammaProjection, NonStationary
 from eqjax.constraints.partial import PartialGroup
 from eqjax.constraints.relaxed import RelaxedOutputs, RelaxedWeights
 from eqjax.constraints.residual import ResidualPathway
+from eqjax.constraints.sharing import LearnedSharing, partition_distance
 from eqjax.constraints.soft import SoftProjection
 
 # Those that commands and comparisons know, by the word for them on a command line.
@@ -19,11 +20,13 @@ CONSTRAINTS: dict[str, type[Constraint]] = {
     "soft": SoftProjection,
     "gamma": GammaProjection,
     "nonstationary": NonStationary,
+    "sharing": LearnedSharing,
 }
 
 __all__ = [
     "Constraint",
     "GammaProjection",
+    "LearnedSharing",
     "Mixture",
     "NonStationary",
     "PartialGroup",
@@ -32,4 +35,5 @@ __all__ = [
     "ResidualPathway",
     "SoftProjection",
     "Tied",
+    "partition_distance",
 ]

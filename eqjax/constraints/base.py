@@ -147,9 +147,11 @@ class Constraint:
         del extras, tables
         return {name: each[""].full for name, each in parts.items()}
 
-    def penalty(self, parts: Parts, extras: Extras) -> jax.Array | None:
+    def penalty(
+        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+    ) -> jax.Array | None:
         """Return what is added to the loss, in nats per sample, or None."""
-        del parts, extras
+        del parts, extras, tables
         return None
 
     def absorb(

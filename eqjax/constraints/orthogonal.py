@@ -188,9 +188,11 @@ class GammaProjection(OrthogonalParts):
         gamma = extras.get("gamma", jnp.zeros(0))
         return jnp.concatenate([jnp.ones(1, gamma.dtype), gamma])
 
-    def penalty(self, parts: Parts, extras: Extras) -> jax.Array | None:
+    def penalty(
+        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+    ) -> jax.Array | None:
         """Return the squares of the gammas, if they are to be held back."""
-        del parts
+        del parts, tables
         if not self.precision or "gamma" not in extras:
             return None
         return self.precision / 2 * jnp.sum(extras["gamma"] ** 2)
@@ -246,9 +248,11 @@ class NonStationary(OrthogonalParts):
         degrees = np.array([each.degree for each in isotypic_components(group)])
         return jnp.exp(-(degrees**2) / jax.nn.softplus(extras["raw_width"]) ** 2)
 
-    def penalty(self, parts: Parts, extras: Extras) -> jax.Array | None:
+    def penalty(
+        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+    ) -> jax.Array | None:
         """Return the square of the width, if it is to be held back."""
-        del parts
+        del parts, tables
         if not self.precision:
             return None
         return self.precision / 2 * jax.nn.softplus(extras["raw_width"]) ** 2

@@ -76,9 +76,11 @@ class ResidualPathway(Constraint):
             for name, pathways in parts.items()
         }
 
-    def penalty(self, parts: Parts, extras: Extras) -> jax.Array:
+    def penalty(
+        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+    ) -> jax.Array:
         """Return the negative logarithm of the priors, up to a constant."""
-        del extras
+        del extras, tables
         precision = {"": self.tied_precision, RESIDUAL: self.residual_precision}
         return sum(
             (

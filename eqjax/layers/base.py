@@ -121,7 +121,7 @@ class TiedModule(nn.Module, kw_only=True):
             name: self._extra(name, extra)
             for name, extra in self.constraint.extras(parts, self.group).items()
         }
-        penalty = self.constraint.penalty(parts, extras)
+        penalty = self.constraint.penalty(parts, extras, self.tables)
         if penalty is not None and not self.is_initializing():
             self.sow(  # once, however often the layer is called
                 PENALTIES,

@@ -6,6 +6,7 @@ from eqjax.morphism.matching import match as match, tied_model as tied_model
 from eqjax.morphism.optimizer import compensated_steps, morph_optimizer
 from eqjax.morphism.regrouping import Regrouped as Regrouped, relax
 from eqjax.morphism.report import LayerChange as LayerChange, MorphReport as MorphReport
+from eqjax.morphism.sharing import sharing_distances
 from eqjax.morphism.variables import morph
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "morph",
     "morph_optimizer",
     "relax",
+    "sharing_distances",
 ]

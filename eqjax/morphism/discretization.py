@@ -17,6 +17,7 @@ from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, flat_variables, show, tied_model
 from eqjax.morphism.report import LayerTable, MorphReport
+from eqjax.morphism.sharing import sharing_distances
 from eqjax.morphism.variables import morph
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -60,6 +61,8 @@ def mixtures(
     found = LayerTable()
     for path, layer in traced.layers.items():
         if not isinstance(layer.constraint, Mixture):
+            for own in [p for p in logits if p[:-1] == path]:
+                del logits[own]  # of another constraint
             continue
         names = layer.constraint.names
         if (*path, "logits") not in logits:
@@ -132,9 +135,11 @@ def discretize(
 ) -> tuple[dict[str, Any], Model, MorphReport]:
     """Give every mixed layer the one candidate group of the largest weight.
 
-    The other candidates' kernels are projected onto it. The report tells how far each
-    layer's kernel moved. Layers of other constraints become plain as in `collapse`.
-    Arguments and results are those of `collapse`; the first of equal weights wins.
+    The other candidates' kernels are projected onto it. A layer of learned sharing gets
+    the subgroup of the nearest orbits (`sharing_distances`), of equally near ones the
+    largest. The report tells how far each layer's kernel moved. Layers of other
+    constraints become plain as in `collapse`. Arguments and results are those of
+    `collapse`; the first of equal weights wins.
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
@@ -151,7 +156,12 @@ def discretize(
     def heaviest(candidates: Sequence[Group], weights: Sequence[jax.Array]) -> Group:
         return candidates[int(np.argmax([np.mean(z) for z in weights]))]
 
-    return _simplified(variables, model, inputs, rebuild, call_kwargs, heaviest)
+    kind: dict[str, Any] = {"inputs": inputs, "call_kwargs": call_kwargs}
+    near = {
+        path: min(row, key=row.__getitem__)
+        for path, row in sharing_distances(variables, model=model, **kind).items()
+    }
+    return _simplified(variables, model, inputs, rebuild, call_kwargs, heaviest, near)
 
 
 def _simplified(
@@ -161,6 +171,7 @@ def _simplified(
     rebuild: Rebuild[Model] | None,
     call_kwargs: Mapping[str, Any] | None,
     choose: Callable[[Sequence[Group], Sequence[jax.Array]], Group],
+    nearest: Mapping[Path, str] | None = None,
 ) -> tuple[dict[str, Any], Model, MorphReport]:
     """Carry the variables to the plain model, mixed layers in the groups chosen."""
     weights = mixtures(variables, model=model, inputs=inputs, call_kwargs=call_kwargs)
@@ -171,6 +182,8 @@ def _simplified(
             candidates = layer.constraint.groups
             own = [weights[path][H.name] for H in candidates]
             groups[path] = choose(candidates, own)
+        elif nearest and path in nearest:
+            groups[path] = layer.group.ambient.subgroup(nearest[path])
     target = _rebuilt(model, groups, rebuild)
     plain, report = morph(
         variables, source=model, target=target, inputs=inputs, call_kwargs=call_kwargs

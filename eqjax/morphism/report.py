@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -75,7 +76,7 @@ class MorphReport(Echoed):
 
 
 @jax.tree_util.register_pytree_node_class
-class LayerTable(Echoed, dict[Path, dict[str, jax.Array]]):
+class LayerTable(Echoed, dict[Path, dict[str, Any]]):
     """Numbers by path of the layer and name of the group; prints as a table."""
 
     def __str__(self) -> str:

@@ -1,5 +1,16 @@
 """Searches over architectures: EquiNAS_E, EquiNAS_D and the guided EquiNAS_S."""
 
+from eqjax.search.climbing import (
+    MOVES as MOVES,
+    Climbed as Climbed,
+    Climber as Climber,
+    Moved as Moved,
+    deepen as deepen,
+    enlarge as enlarge,
+    hill_climb,
+    regroup as regroup,
+    widen as widen,
+)
 from eqjax.search.differentiable import (
     DifferentiableSearch,
     MixtureSearchState as MixtureSearchState,
@@ -11,15 +22,26 @@ from eqjax.search.differentiating import (
 )
 from eqjax.search.evolution import Evolution, SearchState as SearchState
 from eqjax.search.evolving import Evolved as Evolved, Network as Network, evolve
+from eqjax.search.generators import (
+    GeneratorSearch as GeneratorSearch,
+    GeneratorSpace as GeneratorSpace,
+    search_generators,
+)
 from eqjax.search.guided import (
     Named as Named,
     Tightened as Tightened,
+    evident_schedule as evident_schedule,
     guided_schedule as guided_schedule,
     named_group as named_group,
     tighten as tighten,
 )
 from eqjax.search.guiding import Guided as Guided, guide
 from eqjax.search.loop import Checkpoint as Checkpoint, SearchLoop as SearchLoop
+from eqjax.search.meta import (
+    MetaLearning,
+    MetaState as MetaState,
+    Tasks as Tasks,
+)
 from eqjax.search.parsimony import (
     PARSIMONY as PARSIMONY,
     one_standard_error as one_standard_error,
@@ -50,9 +72,12 @@ SEARCHES: dict[str, type[Evolution]] = {
 __all__ = [
     "DifferentiableSearch",
     "Evolution",
+    "MetaLearning",
     "differentiate",
     "evolve",
     "guide",
+    "hill_climb",
     "random_gradients",
     "read_off",
+    "search_generators",
 ]

@@ -23,6 +23,7 @@ import optax
 from eqjax.constraints.collections import MIXTURE, PARAMS
 from eqjax.groups.text import WithSettings
 from eqjax.training.checks import check_batches
+from eqjax.training.hypergradient import hypergradient
 from eqjax.training.loop import (
     class_counter,
     mean_metrics,
@@ -68,6 +69,10 @@ class DifferentiableSearch(WithSettings):
       unrolled_step: 0 for first order. Else the logits descend on the loss after one
         more gradient step of this size on the batch of the weights, and the gradient
         goes through that step: DARTS of second order, by exact second derivatives.
+      implicit_steps: 0 for none. Else the weights count as trained to their end for
+        these logits, and the gradient goes through the end of that training, by so many
+        steps of conjugate gradients (`training.hypergradient`).
+      damping: of these steps.
       loss_fn: (outputs, y) -> a loss per sample, or `Metrics`; see `training.losses`.
 
     >>> import eqjax as eq
@@ -87,13 +92,17 @@ class DifferentiableSearch(WithSettings):
     mixture_optimizer: optax.GradientTransformation
     unrolled_step: float = 0.0
     loss_fn: LossFn = cross_entropy
+    implicit_steps: int = 0
+    damping: float = 0.1
 
     def __post_init__(self):
-        """Reject a step backwards."""
-        if not self.unrolled_step >= 0:
-            raise ValueError(
-                f"unrolled_step must be at least 0, got {self.unrolled_step}"
-            )
+        """Reject a step backwards, and two ways at once."""
+        for name in ("unrolled_step", "implicit_steps", "damping"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
+        if self.unrolled_step and self.implicit_steps:
+            raise ValueError("choose one of unrolled_step and implicit_steps")
 
     def init(self, key: chex.PRNGKey, x: np.ndarray | jax.Array) -> MixtureSearchState:
         """Return the state of an untrained network for inputs like x.
@@ -105,7 +114,7 @@ class DifferentiableSearch(WithSettings):
         if MIXTURE not in weights.collections:
             raise ValueError(
                 f"{type(self.model).__name__} has no mixed layer to search; give it "
-                "constraint=eq.Mixture(groups)"
+                "constraint=eq.Mixture(groups) or eq.LearnedSharing(apart=True)"
             )
         mixture = weights.collections[MIXTURE]
         return MixtureSearchState(weights, self.mixture_optimizer.init(mixture))
@@ -147,6 +156,8 @@ class DifferentiableSearch(WithSettings):
 
         def mixture_loss(mixture):
             params = weights.params
+            if self.implicit_steps:
+                return self._implicit(loss, params, mixture, (x, y), mixture_batch)
             if self.unrolled_step:
                 slope = jax.grad(loss)(params, mixture, x, y)
                 params = jax.tree.map(
@@ -159,6 +170,21 @@ class DifferentiableSearch(WithSettings):
         )
         weights = weights._replace(collections={**weights.collections, MIXTURE: moved})
         return MixtureSearchState(weights, mixture_opt_state), metrics
+
+    def _implicit(self, loss, params, mixture, batch, mixture_batch):
+        """Return a loss with the hypergradient for its gradient."""
+        x, y = map(jnp.asarray, mixture_batch)
+        now = jax.lax.stop_gradient(mixture)
+        slope = hypergradient(
+            lambda w, a: loss(w, a, *batch),
+            lambda w, a: loss(w, a, x, y),
+            params,
+            now,
+            steps=self.implicit_steps,
+            damping=self.damping,
+        )
+        moved = optax.tree.vdot(slope, optax.tree.sub(mixture, now))
+        return loss(params, now, x, y) + moved, None
 
     def run(
         self,

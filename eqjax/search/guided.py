@@ -10,7 +10,7 @@ trained on. No child is trained on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -21,6 +21,7 @@ from eqjax.groups.group import Group
 from eqjax.models.architecture import Architecture
 from eqjax.models.cnn import EquivariantCNN
 from eqjax.models.stages import StagedModel
+from eqjax.morphism.matching import Path
 from eqjax.morphism.variables import morph
 from eqjax.training.evaluation import mean_and_error, sample_losses
 from eqjax.training.losses import LossFn, cross_entropy
@@ -74,6 +75,43 @@ def guided_schedule(
             for layer, H in enumerate(architecture.groups)
         )
     )
+
+
+def evident_schedule(
+    architecture: Architecture,
+    layer_names: Sequence[str],
+    evidence: Mapping[Path, Mapping[str, float]],
+) -> Architecture:
+    """Return an architecture of the groups with the most evidence, layer by layer.
+
+    Args:
+      architecture: of the probe.
+      layer_names: one for each of its entries; the paths of an entry's layers begin
+        with it, and their evidence adds up.
+      evidence: by path and name of the group, as of `eqjax.laplace_evidence`.
+
+    Returns:
+      The most likely groups, each cut down to what the group before it has, so that
+      symmetry that was given up does not come back.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> rows = {("conv1",): {"D4": 0.0, "C4": -3.0}, ("head",): {"D4": 0.0, "C4": 2.0}}
+    >>> str(evident_schedule(eq.Architecture.uniform(D4, 2), ("conv1", "head"), rows))
+    'D4 C4'
+    """
+    found: list[Group] = []
+    for name, group in zip(layer_names, architecture.groups, strict=True):
+        total: dict[str, float] = {}
+        for path, row in evidence.items():
+            if path[0] == name:
+                for H, value in row.items():
+                    total[H] = total.get(H, 0.0) + value
+        best = group
+        if total:
+            best = group.ambient.subgroup(max(total, key=total.__getitem__))
+        found.append(best.meet(*found[-1:]))
+    return Architecture(tuple(found))
 
 
 class Tightened(NamedTuple):

@@ -15,6 +15,7 @@ from eqjax.training.gammas import (
     scheduled_gammas as scheduled_gammas,
     triangular as triangular,
 )
+from eqjax.training.hypergradient import hypergradient as hypergradient
 from eqjax.training.loop import (
     mean_metrics as mean_metrics,
     run_steps as run_steps,

@@ -39,6 +39,7 @@ class Trial:
       augment: group whose random elements are applied to every training image.
       mixture_optimizer: of the logits of mixed layers; None if there are none.
       unrolled_step: as in `eqjax.DifferentiableSearch`.
+      implicit_steps: the same.
       held_out: keep half of the training images for the mixture alone; else both the
         weights and the mixture draw from all.
     """
@@ -48,6 +49,7 @@ class Trial:
     augment: eq.Group | None = None
     mixture_optimizer: optax.GradientTransformation | None = None
     unrolled_step: float = 0.0
+    implicit_steps: int = 0
     held_out: bool = False
 
     @property
@@ -56,7 +58,11 @@ class Trial:
         if self.mixture_optimizer is None:
             return None
         return eq.DifferentiableSearch(
-            self.model, self.optimizer, self.mixture_optimizer, self.unrolled_step
+            self.model,
+            self.optimizer,
+            self.mixture_optimizer,
+            self.unrolled_step,
+            implicit_steps=self.implicit_steps,
         )
 
     def init(self, seed: int, inputs: jax.ShapeDtypeStruct) -> TrainingState:

@@ -25,6 +25,8 @@ from experiments.engine.trial import (
 )
 from experiments.tasks.task import TRAINING, SingleTask
 
+SHARING = eq.LearnedSharing(trace=0.05, entropy=0.025, apart=True)
+
 
 @dataclasses.dataclass(frozen=True)
 class DifferentiationTask(SingleTask):
@@ -46,6 +48,15 @@ class DifferentiationTask(SingleTask):
     unrolled_step: float = 0.0
     """Second order: size of the weight step that the logits' gradient goes through; 0
     for first order."""
+    implicit_steps: int = 0
+    """Steps of conjugate gradients, through the end of the weights' training; 0 for
+    first order."""
+    relaxation: Literal["mixture", "sharing"] = "mixture"
+    """What is learned apart from the weights: how much of each group a layer has, or
+    which entries of its kernel are shared; read off as the group of the nearest
+    orbits."""
+    sharing: eq.LearnedSharing = SHARING
+    """Of --relaxation sharing."""
     temperature: float = 1.0
     """Of the softmax over the logits."""
     norms: Literal["held", "free"] = "held"
@@ -70,6 +81,15 @@ class DifferentiationTask(SingleTask):
         self.check_whole("fine_tuning_steps")
         if not self.unrolled_step >= 0:
             raise ValueError("--unrolled-step must be at least 0")
+        if self.unrolled_step and self.implicit_steps:
+            raise ValueError("choose one of --unrolled-step and --implicit-steps")
+        if self.implicit_steps < 0:
+            raise ValueError("--implicit-steps must be at least 0")
+        if self.relaxation == "sharing":
+            if not self.sharing.apart:
+                raise ValueError("--relaxation sharing needs --sharing.apart")
+            if self.read_off != "heaviest" or self.skip != "none":
+                raise ValueError("--read-off and --skip go with --relaxation mixture")
         if self.mixture == "uniform" and self.prior:
             raise ValueError("--mixture uniform has equal weights, and no --prior")
         if self.mixture == "uniform" and self.mixture_images != "training":
@@ -77,12 +97,18 @@ class DifferentiationTask(SingleTask):
 
     @property
     def passes(self) -> float:
-        """Passes over the training images: two gradients per step of the mixture.
+        """Passes over the training images, of all gradients together.
 
-        Without the steps of fine-tuning between the layers of a read-off.
+        A product of second derivatives and a direction counts as two gradients. Without
+        the steps of fine-tuning between the layers of a read-off.
         """
         epochs = TRAINING.passes if self.epochs is None else self.epochs
-        return epochs * (1 + (self.mixture != "uniform") + self.retrain)
+        gradients = 0 if self.mixture == "uniform" else 1
+        if self.unrolled_step:
+            gradients = 4
+        if self.implicit_steps:
+            gradients = 3 + 2 * self.implicit_steps
+        return epochs * (1 + gradients + self.retrain)
 
     @property
     def candidates(self) -> tuple[eq.Group, ...]:
@@ -91,7 +117,9 @@ class DifferentiationTask(SingleTask):
 
     @property
     def constraints(self) -> tuple[eq.Constraint, ...]:
-        """The mixture of every layer."""
+        """The mixture of every layer, or its learned sharing."""
+        if self.relaxation == "sharing":
+            return (self.sharing,) * self.layers
         mixture = eq.Mixture(
             self.candidates,
             temperature=self.temperature,
@@ -134,6 +162,7 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
             weight_optimizer,
             mixture_optimizer=mixture_optimizer,
             unrolled_step=task.unrolled_step,
+            implicit_steps=task.implicit_steps,
             held_out=task.mixture_images == "held-out",
         )
     decided = Decided(task, model)
@@ -152,6 +181,9 @@ def prepare(task: DifferentiationTask, dataset: Dataset) -> Experiment:
                 for change in report.layers
             }
             rows.append(row)
+        if task.relaxation == "sharing":
+            near = eq.sharing_distances(variables, model=model, inputs=inputs)
+            rows[0]["sharing"] = {"/".join(path): row for path, row in near.items()}
         if task.read_off != "heaviest":
             plain, target, told = decided.layer_by_layer(variables, dataset)
             longer = steps + fine_tunings(told) * task.fine_tuning_steps

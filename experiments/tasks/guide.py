@@ -14,7 +14,13 @@ from rich.console import Console
 import eqjax as eq
 from eqjax.analysis.drawing import evidence_figure
 from eqjax.groups import standard_group
-from eqjax.search import Tightened, guided_schedule, named_group, tighten
+from eqjax.search import (
+    Tightened,
+    evident_schedule,
+    guided_schedule,
+    named_group,
+    tighten,
+)
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
 from experiments.engine.experiment import Experiment
@@ -41,6 +47,10 @@ class GuidedTask(SingleTask):
     """Length of the probe's training, as a share of --epochs."""
     late: float = 0.5
     """Share of the layers, from the output, that get the named group."""
+    criterion: Literal["test", "evidence"] = "test"
+    """The late layers get the group that the test names; or each layer the group of the
+    most evidence, by Laplace's approximation, of one half of the tested images given
+    the other."""
     level: float = 0.01
     """Probability that the test rejects a group which the data have."""
     tested_images: int = 4000
@@ -250,7 +260,11 @@ class Stages:
         )
         self.journal.say(report)
         group, decided = named_group(report)
-        found = guided_schedule(model.architecture, group, task.late)
+        if task.criterion == "evidence":
+            found, evidence = self._evident(stage, model, variables)
+        else:
+            found = guided_schedule(model.architecture, group, task.late)
+            evidence = {}
         doubt = "" if decided else ", the likeliest of several: undecided"
         self.journal.say(f"named: {group.name}{doubt}")
         tried: tuple[Tightened, ...] = ()
@@ -287,8 +301,32 @@ class Stages:
                 }
                 for each in tried
             ],
+            **evidence,
             **report.numbers(),
         }
+
+    def _evident(
+        self, stage: int, model: eq.EquivariantCNN, variables: Any
+    ) -> tuple[eq.Architecture, dict[str, Any]]:
+        """Return the groups of the most evidence, and the evidence for the journal."""
+        task = self.task
+        images, labels = self.dataset.train
+        tested = slice(task.tested_images)
+        rows = eq.laplace_evidence(
+            variables,
+            model=model,
+            x=images[tested],
+            y=labels[tested],
+            key=key_of_test(task.seed, stage),
+            groups=task.candidates_of(task.ambient_group),
+        )
+        self.journal.say(rows)
+        told = {
+            "/".join(path): {name: round(value, 4) for name, value in row.items()}
+            for path, row in rows.items()
+        }
+        found = evident_schedule(model.architecture, model.layer_names, rows)
+        return found, {"evidence_for_relaxing": told}
 
 
 def key_of_test(seed: int, stage: int) -> jax.Array:

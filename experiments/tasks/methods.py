@@ -6,6 +6,7 @@ A method is a function of the settings that all methods share: epochs, and those
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from eqjax.constraints import CONSTRAINTS
 from eqjax.groups import standard_group
 from eqjax.search import SEARCHES
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
-from experiments.tasks.differentiate import DifferentiationTask
+from experiments.tasks.climb import ClimbTask
+from experiments.tasks.differentiate import SHARING, DifferentiationTask
 from experiments.tasks.evolve import EvolutionTask
+from experiments.tasks.generate import GeneratorTask
 from experiments.tasks.guide import GuidedTask
 from experiments.tasks.task import MethodTask
 
@@ -42,6 +45,9 @@ class Method(NamedTuple):
         return self.configure(**task)
 
 
+BASU = "Basu et al. 2021"
+ELLA = "van der Ouderaa et al. 2023 (ELLA), conditional"
+NASH = "Elsken et al. 2017"
 PAPER = "Maile et al. 2023"
 CONTROL = "control"
 MIXTURES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
@@ -63,6 +69,25 @@ MIXTURES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
         {"mixture": "uniform", "read_off": "perturbation"},
         "the same of mixtures that are not learned",
         "Wang et al. 2021 (DARTS-PT)",
+    ),
+    (
+        "learned sharing, bilevel",
+        {"relaxation": "sharing", "mixture_images": "held-out", "implicit_steps": 3},
+        "entries shared as held-out images ask for, by implicit derivatives",
+        "Yeh et al. 2022",
+    ),
+    (
+        "symmetry matrix",
+        {
+            "relaxation": "sharing",
+            "sharing": dataclasses.replace(
+                SHARING, matrix="free", trace=0.0, entropy=0.0
+            ),
+            "mixture_images": "held-out",
+            "unrolled_step": 0.1,
+        },
+        "a free matrix learned through a step of the weights, for one task",
+        "Zhou et al. 2021 (MSR)",
     ),
 )
 GAMMAS = {
@@ -118,12 +143,31 @@ def _gamma(moved: str) -> Callable[..., BaselineTask]:
     return _baseline("gamma", constraints=chosen, gammas=moved)
 
 
+def _doubly_stochastic() -> Callable[..., BaselineTask]:
+    kind = eq.LearnedSharing("doubly stochastic")
+    return _baseline("sharing", constraints=ConstraintSettings(sharing=kind))
+
+
 def _mixture(**fixed: Any) -> Callable[..., DifferentiationTask]:
     return lambda **task: DifferentiationTask(**{**task, **fixed})
 
 
 def _guided(**fixed: Any) -> Callable[..., GuidedTask]:
     return lambda **task: GuidedTask(**{**task, **fixed})
+
+
+def _generators(**fixed: Any) -> Callable[..., GeneratorTask]:
+    return lambda **task: GeneratorTask(**{**task, **fixed})
+
+
+def _climb(**fixed: Any) -> Callable[..., ClimbTask]:
+    """A first training for half of the passes, and four climbs."""
+
+    def configure(epochs: float, **task: Any) -> ClimbTask:
+        lengths = {"first_epochs": epochs / 2, "epochs": epochs / 2 / GENERATIONS}
+        return ClimbTask(**{**task, **lengths, "climbs": GENERATIONS, **fixed})
+
+    return configure
 
 
 def title(kind: type[eq.Constraint]) -> str:
@@ -171,6 +215,8 @@ def methods(ambient: str = "D4") -> dict[str, Method]:
         what = str(kind.__doc__).partition(".\n")[0].partition(" (")[0]
         what = what[0].lower() + what[1:]
         add(title(kind), _constraint(word), what, kind.source)
+    what = "entries shared by a doubly stochastic matrix, trained with the weights"
+    add("doubly stochastic sharing", _doubly_stochastic(), what, "WSCNN, 2024")
     for moved, (what, source) in GAMMAS.items():
         add(f"gamma projection, {moved}", _gamma(moved), what, source)
     what = "a mixture of groups per layer, learned, discretized and retrained"
@@ -184,6 +230,19 @@ def methods(ambient: str = "D4") -> dict[str, Method]:
     add("EquiNAS_S", GuidedTask, what, "eqjax")
     what = "the same, the tested network relaxed"
     add("EquiNAS_S, continued", _guided(use="continued"), what, "eqjax")
+    what = "the same network, each layer relaxed by its evidence"
+    add("layer-wise evidence", _guided(criterion="evidence"), what, ELLA)
+    for agent, what, source in (
+        ("deep Q", "generators of groups put in and out by deep Q-learning", BASU),
+        ("random", "generators of groups put in and out at random", CONTROL),
+    ):
+        name = "autoequivariant search" if agent == "deep Q" else "random generators"
+        add(name, _generators(agent=agent), what, source)
+    for name, moves, what, source in (
+        ("NASH", "all", "hill climbing by relaxing, widening and deepening", NASH),
+        ("NASH, restarts alone", "none", "the same without any moves", CONTROL),
+    ):
+        add(name, _climb(moves=moves), what, source)
     what = "an evolution whose survivors are drawn at random"
     add("random selection", _evolve(selection="random"), what, CONTROL)
     return found

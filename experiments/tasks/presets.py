@@ -110,8 +110,15 @@ UNDER_SGD = tuple(
     method + SGD
     for method in ("D4", "C4", "C1", "C4 from trained D4", "C1 from trained D4")
 )
-# What the paper's network leaves without effect, or without a group to test.
-IDLE = ("partial group", "EquiNAS_S", "EquiNAS_S, continued")
+# What the paper's network leaves without effect or a group to test, or cannot grow.
+IDLE = (
+    "partial group",
+    "EquiNAS_S",
+    "EquiNAS_S, continued",
+    "layer-wise evidence",
+    "NASH",
+    "NASH, restarts alone",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -260,6 +260,10 @@ class MethodTask(Task):
     def passes(self) -> float:
         """Passes over the training images, of all networks and gradients together."""
 
+    def first_model(self) -> Any:
+        """Return the network to begin with: the ambient group in all layers."""
+        return self.model(eq.Architecture.uniform(self.ambient_group, self.layers))
+
 
 @dataclasses.dataclass(frozen=True)
 class SingleTask(MethodTask):
@@ -268,6 +272,10 @@ class SingleTask(MethodTask):
     @abc.abstractmethod
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the network, how it is trained and what is reported."""
+
+    def first_model(self) -> Any:
+        """Return the network that is trained first."""
+        return self.prepare(self.load()).trial.model
 
     def check(self) -> None:
         """Raise ValueError or OSError where it cannot run."""

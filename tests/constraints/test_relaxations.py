@@ -105,7 +105,8 @@ def test_gradients_flow_to_every_parameter(name, layer):
         assert np.all(np.isfinite(leaf)), path
         assert np.mean(leaf != 0) > 0.9, path
     if "mixture" in gradient:
-        assert np.all(gradient["mixture"]["logits"] != 0)
+        for leaf in jax.tree.leaves(gradient["mixture"]):
+            assert np.mean(leaf != 0) > 0.9
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -129,8 +130,8 @@ def test_a_tied_layer_becomes_any_other_and_the_function_stays(name, layer):
     "name", [n for n in CONSTRAINT_CASES if n not in ("mixed", "relaxed")]
 )
 def test_relaxing_the_group_keeps_the_function(name):
-    single = ("soft as compared", "nonstationary")  # have coefficients in float32
-    tolerance = 1e-5 if name in single else DOUBLE
+    single = ("soft as compared", "nonstationary", "sharing")  # coefficients: float32
+    tolerance = 1e-5 if name.startswith(single) else DOUBLE
     module, variables, x = make(CONV, CONSTRAINT_CASES[name])
     for H in D4.subgroups:
         target = module.clone(group=H)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 import eqjax as eq
 from experiments import baseline, compare, differentiate, evolve, guide
@@ -15,9 +16,14 @@ from experiments.data import catalogue
 from experiments.data.splits import Split
 from experiments.runs import files, networks, run_folder
 from experiments.runs.files import read_lines
+from experiments.tasks import climb, generate
 from experiments.tasks.baseline import BaselineTask, ConstraintSettings
+from experiments.tasks.climb import ClimbTask
 from experiments.tasks.differentiate import Decided, DifferentiationTask
+from experiments.tasks.generate import GeneratorTask
 from tests.tiny import SMALL, TINY
+
+QUIET = Console(quiet=True)
 
 
 def test_a_search_writes_everything_and_goes_on_after_a_kill(
@@ -459,3 +465,98 @@ def test_residual_networks_are_networks_of_all_commands(
     saved = networks.find(run_folder.ROOT / "run")
     assert saved.model.order == ("post" if network == "resnet" else "pre")
     assert saved.model.layer_names == ("stem", "stage1", "stage2", "head")
+
+
+def test_generators_are_searched_and_go_on_after_a_kill(folder, monkeypatch):
+    settings = {"trainings": 3, "child": 0.5, "agent": "random", **SMALL}
+    config = GeneratorTask(**settings)
+    found = {}
+    for name in ("whole", "killed"):
+        own = folder / name
+        own.mkdir()
+        if name == "killed":
+            with monkeypatch.context() as patch:
+                patch.setattr(generate, "retraining", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    config.run(own, QUIET)
+            kept = read_lines(own / "children.jsonl")
+            assert len(kept) == 3
+            (own / "children.jsonl").write_text(json.dumps(kept[0]) + "\n")
+        (found[name],) = config.run(own, QUIET)
+        children = read_lines(own / "children.jsonl")
+        assert len({tuple(row["groups"]) for row in children}) == len(children) == 3
+        best = max(row["accuracy"] for row in children)
+        chosen = [r["groups"] for r in children if r["accuracy"] == best]
+        assert found[name]["groups"] in chosen
+    assert found["whole"] == found["killed"]
+
+
+def test_a_climb_goes_on_after_a_kill(folder, monkeypatch):
+    settings = {**SMALL, "climbs": 2, "children": 2, "moves_per_child": 1}
+    config = ClimbTask(**{**settings, "first_epochs": 0.4, "epochs": 0.2})
+    whole, killed = folder / "whole", folder / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    (row,) = config.run(whole, QUIET)
+    assert row["steps"] == sum(config.lengths(config.load())) + 1
+    assert (whole / "networks").exists()
+    real = climb.pack
+
+    def once(number, best):
+        if number == 1:
+            raise KeyboardInterrupt
+        return real(number, best)
+
+    monkeypatch.setattr(climb, "pack", once)
+    with pytest.raises(KeyboardInterrupt):
+        config.run(killed, QUIET)
+    monkeypatch.setattr(climb, "pack", real)
+    assert config.run(killed, QUIET) == [row]
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_learned_sharing_is_read_off_as_groups(folder):
+    config = DifferentiationTask(
+        relaxation="sharing", mixture_images="held-out", implicit_steps=1, **SMALL
+    )
+    mixed, collapsed, discretized, retrained = config.run(folder, QUIET)
+    assert mixed["sharing"]["conv1"]["D4"] == 0  # after few steps
+    assert collapsed["groups"] == ["C1"] * 3
+    assert discretized["groups"] == retrained["groups"]
+    assert config.passes == SMALL["epochs"] * 7
+    plain = dataclasses.replace(config, implicit_steps=0, retrain=False)
+    assert plain.passes == SMALL["epochs"] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"unrolled_step": 0.1, "implicit_steps": 1}, "one of --unrolled-step"),
+        ({"implicit_steps": -1}, "--implicit-steps must be at least 0"),
+        ({"relaxation": "sharing", "read_off": "perturbation"}, "--read-off and"),
+        (
+            {"relaxation": "sharing", "sharing": eq.LearnedSharing()},
+            "needs --sharing.apart",
+        ),
+    ],
+)
+def test_settings_of_a_sharing_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DifferentiationTask(**settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GeneratorTask(parts=9), "parts must be from 1 to the 5 layers"),
+        (lambda: GeneratorTask(child=0.0), "--child must be above 0"),
+        (lambda: ClimbTask(network="paper"), "--network must be exact"),
+        (lambda: ClimbTask(climbs=0), "--climbs must be at least 1"),
+    ],
+)
+def test_settings_of_searches_that_cannot_be(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,200 @@
+"""Laplace's evidence for relaxing a layer, from one trained symmetric network.
+
+A layer tied to H is the layer tied to a subgroup S with the part (P_S - P_H) K of its
+kernel at zero. Around there the loss is, to second order, that of a Gaussian model: the
+gradient g summed over samples, and the Fisher information F, diagonal and the same for
+all directions within an orbit of H, as symmetry nearly demands. With a Gaussian prior
+of precision d on these directions, the logarithm of the evidence for S over H is
+
+    sum of g^2 / (2 (F + d)) - log(1 + F / d) / 2
+
+over the directions (Laplace's approximation; Immer et al. 2022, and layer by layer van
+der Ouderaa et al. 2023). The prior decides much of it, so that here it is what one half
+of the samples has left of it: the evidence of the other half, given the first (the
+conditional evidence of Lotfi et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import numpy as np
+
+from eqjax.analysis.gradients import (
+    ProbedLayer,
+    block_gradients,
+    in_memory,
+    moved_by,
+    probed_layers,
+)
+from eqjax.groups.group import Group
+from eqjax.morphism.matching import flat_variables, tied_model
+from eqjax.morphism.report import LayerTable
+from eqjax.training.checks import check_samples
+from eqjax.training.losses import LossFn, cross_entropy
+
+BLOCKS = 200  # of samples, where there are enough of them
+
+
+def laplace_evidence(
+    variables: Mapping[str, Any],
+    *,
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    key: chex.PRNGKey,
+    loss_fn: LossFn = cross_entropy,
+    groups: Sequence[Group] | None = None,
+    precision: float | None = None,
+    conditional: bool = True,
+    block_size: int | None = None,
+    memory: int = 2**30,
+    call_kwargs: Mapping[str, Any] | None = None,
+) -> LayerTable:
+    """Return the evidence for relaxing each layer to each subgroup, in nats.
+
+    Above zero the data are likelier under the smaller group, of the same function to
+    start from. One backward pass over the samples; no other network is trained.
+
+    Args:
+      variables: of the model, trained.
+      model: any linen model with eqjax layers, called as model(x).
+      x: (samples, *space, channels), images; or fields.
+      y: (samples,), labels; or what the loss takes.
+      key: of the order of the samples.
+      loss_fn: (outputs, y) -> a loss per sample, a negative log-likelihood.
+      groups: to relax to; all subgroups if None.
+      precision: of the prior of every direction; if None, by layer, the one that its
+        tied kernel has: its directions over its squared norm.
+      conditional: the evidence of one half of the samples, given the other; else that
+        of all of them, given the prior.
+      block_size: samples whose gradients are summed; if None, as many as make 200
+        blocks.
+      memory: bytes for gradients at a time.
+      call_kwargs: keyword arguments of the model's call, such as {"train": False}.
+
+    Returns:
+      A row for every layer, a column for every subgroup of its group; zero for its own.
+
+    Raises:
+      ValueError: the model has no layer of eqjax, a gradient is not finite, or there
+        are fewer than four blocks.
+
+    >>> import eqjax as eq
+    >>> import jax.numpy as jnp
+    >>> D4 = eq.dihedral(4)
+    >>> groups = eq.Architecture.uniform(D4, 2)
+    >>> model = eq.exact(groups, features=(2,), pool_after=(), kernel_size=3, classes=2)
+    >>> x = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype(np.float32)
+    >>> y = np.arange(40) % 2
+    >>> variables = jax.jit(model.init)(jax.random.key(0), x)
+    >>> found = laplace_evidence(
+    ...     variables, model=model, x=x, y=y, key=jax.random.key(1))
+    >>> found["conv1",]["D4"]
+    0.0
+    """
+    check_samples(x, y)
+    if precision is not None and not precision > 0:
+        raise ValueError(f"precision must be positive, got {precision}")
+    inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
+    traced = tied_model(model, inputs, call_kwargs)
+    layers = probed_layers(traced, variables)
+    size = max(1, len(x) // BLOCKS) if block_size is None else block_size
+    if size < 1 or len(x) < 4 * size:
+        raise ValueError(
+            f"two halves of two blocks each need {4 * max(size, 1)} samples for a "
+            f"block_size of {size}, got {len(x)}"
+        )
+    rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+    order = rng.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
+    blocks = [
+        (np.asarray(x[part]), jax.tree.map(lambda leaf, i=part: np.asarray(leaf)[i], y))
+        for part in np.sort(order, 1)
+    ]
+    settings: dict[str, Any] = {"model": model, "loss_fn": loss_fn}
+    flat = flat_variables(variables)
+    found = LayerTable()
+    for part in in_memory(layers, len(blocks), memory):
+        gradients = block_gradients(
+            variables, part, blocks, call_kwargs=call_kwargs, **settings
+        )
+        for each, own in zip(part, gradients, strict=True):
+            prior = precision
+            if prior is None:
+                kernel = each.layer.read(traced.own(each.path, flat))["kernel"]
+                prior = _precision(each, np.asarray(kernel))
+            found[each.path] = _evidence(each, size * own, prior, groups, conditional)
+        del gradients
+    return found
+
+
+def _precision(each: ProbedLayer, kernel: np.ndarray) -> float:
+    directions = each.table(each.own_group).num_orbits * each.channels
+    return directions / max(float(np.sum(kernel.astype(np.float64) ** 2)), 1e-12)
+
+
+def _evidence(
+    each: ProbedLayer,
+    sums: np.ndarray,
+    prior: float,
+    groups: Sequence[Group] | None,
+    conditional: bool,
+) -> dict[str, float]:
+    """Return the evidence for a layer by group, from the gradients of all blocks.
+
+    Args:
+      each: the layer, tied to H.
+      sums: (blocks, entries, channels), gradients summed over the samples of a block.
+      prior: precision of every direction.
+      groups: to relax to; all subgroups of H if None.
+      conditional: on the first half of the blocks.
+    """
+    own = each.own_group
+    table = each.table(own)
+    kept = sum(moved_by(sums, table, i) for i in range(own.order)) / own.order
+    left = sums - kept  # what H does not allow
+    half = len(sums) // 2
+    parts = (slice(None), slice(half)) if conditional else (slice(None),)
+    found = {}
+    for group in own.subgroups if groups is None else groups:
+        if not group <= own:
+            continue
+        value = 0.0
+        if group < own:
+            first, *given = (_log_evidence(each, left[p], prior, group) for p in parts)
+            value = first - sum(given)
+        found[group.name] = value
+    return found
+
+
+def _log_evidence(
+    each: ProbedLayer, left: np.ndarray, prior: float, group: Group
+) -> float:
+    """Return the logarithm of the evidence of some blocks for a group."""
+    own = each.own_group
+    table = each.table(own)
+    orbit, size = table.index.reshape(-1), np.asarray(table.size)
+
+    def by_orbit(values: np.ndarray) -> np.ndarray:
+        summed = np.zeros((table.num_orbits, values.shape[-1]))
+        np.add.at(summed, orbit, values)
+        return summed
+
+    # Of an orbit of n entries, n - 1 directions per channel are not allowed by H.
+    others = np.maximum(size - 1, 1)[:, None]
+    fisher = by_orbit(np.sum(left.astype(np.float64) ** 2, 0)) / others
+    total = left.sum(0, dtype=np.float64)
+    positions = [own.elements.index(u) for u in group.elements]
+    moved = np.stack([moved_by(total, table, i) for i in positions])
+    allowed = moved.mean(0)
+    gradient = by_orbit(allowed**2)
+    smaller = each.table(group)
+    inside = np.bincount(orbit[np.asarray(smaller.representative)], minlength=len(size))
+    directions = (inside - 1)[:, None]
+    gain = gradient / (2 * (fisher + prior))
+    cost = directions * np.log1p(fisher / prior) / 2
+    return float(np.sum(gain - cost))
