@@ -5,29 +5,48 @@
 Digits as they are, flipped, rotated by right angles, and by any angle, reduced to 14 x
 14 pixels; a network of three narrow layers, 500 steps behind every network, five seeds
 each, and the rates of `benchmarks.tuning`. Runs go to runs/methods-DATA and continue
-where they were interrupted, so that two processes may share the work by --only,
-patterns of DATA:METHOD (about five hours of one core in all; --quick: a few steps of
-each method on the rotated ones, with one seed and a network of two layers, to see that
-all of them run). The errors depend on the seeds alone, the seconds on what else the
-machine does.
+where they were interrupted, seed by seed, or from the rows that are kept in
+benchmarks/results; two processes may share the work by --only, patterns of DATA:METHOD
+(about five hours of one core in all; --quick: a few steps of each method on the rotated
+ones, with one seed and a network of two layers, to see that all of them run). The
+errors depend on the seeds alone, the seconds on what else the machine does.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import itertools
+import json
+import shutil
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from benchmarks.small import FEW_STEPS, SMALL, TUNED, tuned_values, varied
+from benchmarks.small import FEW_STEPS, RESULTS, SMALL, TUNED, tuned_values, varied
 from experiments.reports.statistics import summarize
 from experiments.reports.tables import print_table
 from experiments.runs import files, run_folder
 from experiments.runs.collect import MethodRun, collect
 from experiments.tasks.comparison import ComparisonTask
 
+KEPT = (  # of a row
+    "experiment",
+    "method",
+    "seed",
+    "seconds",
+    "data",
+    "reading",
+    "groups",
+    "validation_error",
+    "test_error",
+    "training_parameters",
+    "test_parameters",
+    "steps",
+)
 TASKS = ("upright", "flipped", "quarter", "rotated")
 
 
@@ -45,34 +64,67 @@ def tuned(run: MethodRun) -> MethodRun:
     return dataclasses.replace(run, task=task)
 
 
+def open_table(data: str, *, quick: bool) -> tuple[ComparisonTask, Path]:
+    """Return the comparison on some data, and the folder where it goes on."""
+    if quick:
+        config = ComparisonTask(data=data, seeds=1, **FEW_STEPS)
+        return config, run_folder.open_run(config, f"methods-{data}-quick")
+    name = f"methods-{data}"
+    resume = (run_folder.ROOT / name / files.CONFIG).exists()
+    config = ComparisonTask(data=data, name=name, resume=resume, **SMALL)
+    folder = run_folder.open_run(config, name)
+    if kept(data).exists() and not (folder / files.ROWS).exists():
+        shutil.copy(kept(data), folder / files.ROWS)
+    return config, folder
+
+
+def kept(data: str) -> Path:
+    """Return the file that the rows of a table are kept in."""
+    return RESULTS / f"methods-{data}.jsonl"
+
+
+def keep(folder: Path, data: str) -> None:
+    """Keep the rows of a folder, without what the table does not need."""
+    lines = [
+        json.dumps({name: row[name] for name in KEPT}) + "\n"
+        for row in files.read_lines(folder / files.ROWS)
+    ]
+    files.write_atomically(kept(data), "".join(lines))
+
+
+def chosen(config: ComparisonTask, options: argparse.Namespace) -> list[MethodRun]:
+    """Return the runs that are wanted, with those of the reference; or none."""
+    patterns = [p.partition(":")[2] for p in options.only if fits(config.data, p)]
+    if not patterns:
+        return []
+    patterns.append(config.reference_name)
+    wanted = [
+        run
+        for run in config.method_runs()
+        if any(fnmatchcase(run.method, pattern) for pattern in patterns)
+    ]
+    return wanted if options.quick else [tuned(run) for run in wanted]
+
+
 def main() -> None:
     """Compare, print, and write."""
     options = arguments(__doc__, only="*:*")
     console = Console(width=120, highlight=False)
+    tasks = TASKS[-1:] if options.quick else TASKS
+    tables = {data: open_table(data, quick=options.quick) for data in tasks}
+    wanted = {data: chosen(config, options) for data, (config, _) in tables.items()}
+    wanted = {data: runs for data, runs in wanted.items() if runs}
+    seeds = sorted({run.task.seed for runs in wanted.values() for run in runs})
+    for seed, data in itertools.product(seeds, wanted):
+        folder = tables[data][1]
+        collect([r for r in wanted[data] if r.task.seed == seed], folder, console)
+        if not options.quick:
+            keep(folder, data)
     rows: dict[str, float] = {}
     summary: dict[str, Any] = {}
-    for data in TASKS[-1:] if options.quick else TASKS:
-        if options.quick:
-            config = ComparisonTask(data=data, seeds=1, **FEW_STEPS)
-            folder = run_folder.open_run(config, f"methods-{data}-quick")
-        else:
-            name = f"methods-{data}"
-            resume = (run_folder.ROOT / name / files.CONFIG).exists()
-            config = ComparisonTask(data=data, name=name, resume=resume, **SMALL)
-            folder = run_folder.open_run(config, name)
-        patterns = [p.partition(":")[2] for p in options.only if fits(data, p)]
-        if not patterns:
-            continue
-        patterns.append(config.reference_name)
-        wanted = [
-            run
-            for run in config.method_runs()
-            if any(fnmatchcase(run.method, pattern) for pattern in patterns)
-        ]
-        if not options.quick:
-            wanted = [tuned(run) for run in wanted]
-        wanted.sort(key=lambda run: run.task.seed)  # all methods, however far it comes
-        found = collect(wanted, folder, console)
+    for data, runs in wanted.items():
+        config, folder = tables[data]
+        found = collect(runs, folder, console)
         comparison = summarize(found, config.reference_name)
         print_table(console, data, comparison)
         summary[data] = [dataclasses.asdict(line) for line in comparison.lines]

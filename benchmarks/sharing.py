@@ -81,15 +81,61 @@ class SharedDense(nn.Module):
         return x @ (shared @ own).reshape(x.shape[-1], self.outputs)
 
 
-def distance(kind: eq.LearnedSharing, added: jax.Array, truth: eq.Group) -> int:
-    """Return how far a learned sharing is from the orbits of a group."""
-    fields = (3, 3), eq.trivial(D4), eq.regular(D4)
-    labels = kind.assignment(added, kernel_table(FREE, *fields))
-    return eq.partition_distance(labels, kernel_table(truth, *fields).index)
+FIELDS = (3, 3), eq.trivial(D4), eq.regular(D4)
 
 
-def orbits(truth: eq.Group, seed: int, steps: int, channels: int = 16) -> int:
-    """Learn the orbits of a group from noisy outputs."""
+def clusters(kind: eq.LearnedSharing, added: jax.Array) -> np.ndarray:
+    """Return the cluster of every entry that a learned sharing has."""
+    return kind.assignment(added, kernel_table(FREE, *FIELDS))
+
+
+def distance(labels: np.ndarray, truth: eq.Group) -> int:
+    """Return how far clusters are from the orbits of a group."""
+    return eq.partition_distance(labels, kernel_table(truth, *FIELDS).index)
+
+
+def merged(labels: np.ndarray, kernel: np.ndarray, losses_of) -> np.ndarray:
+    """Return the fewest clusters that the validation samples allow.
+
+    Clusters of the nearest means are merged one after another (Ward), the kernel is
+    averaged over them, and the fewest within a standard error of the least loss stay.
+
+    Args:
+      labels: (entries,) clusters to begin with.
+      kernel: (entries, channels).
+      losses_of: kernel -> a loss per sample.
+    """
+    levels = []
+    labels = np.unique(labels, return_inverse=True)[1]
+    while True:
+        count = np.bincount(labels)
+        means = np.zeros((len(count), kernel.shape[-1]), kernel.dtype)
+        np.add.at(means, labels, kernel)
+        means /= count[:, None]
+        levels.append((labels, np.asarray(losses_of(means[labels]))))
+        if len(count) == 1:
+            break
+        weight = 1 / (1 / count[:, None] + 1 / count)
+        gap = weight * ((means[:, None] - means) ** 2).sum(-1)
+        np.fill_diagonal(gap, np.inf)
+        first, second = np.unravel_index(gap.argmin(), gap.shape)
+        joined = np.where(labels == second, first, labels)
+        labels = np.unique(joined, return_inverse=True)[1]
+    best = min((losses for _, losses in levels), key=np.mean)
+    for labels, losses in reversed(levels):
+        mean, error = mean_and_error(losses - best)
+        if mean <= error:
+            return labels
+    raise AssertionError("the best level is within its own error")
+
+
+def orbits(
+    truth: eq.Group, seed: int, steps: int, channels: int = 8
+) -> tuple[int, int]:
+    """Return how far from the orbits of a group are clusters learned from outputs.
+
+    As they are learned, and merged as far as the validation samples allow.
+    """
     keys = jax.random.split(jax.random.key(seed), 4)
     x = jax.random.normal(keys[0], (2, 40, 5, 5, 2))
     teacher = bank(truth, channels, eq.Tied())
@@ -108,7 +154,21 @@ def orbits(truth: eq.Group, seed: int, steps: int, channels: int = 16) -> int:
     for _ in range(steps):
         state, _ = step(state, (x[0], y[0]), (x[1], y[1]))
     (added,) = jax.tree.leaves(state.mixture)
-    return distance(KIND, added, truth)
+    labels = clusters(KIND, added)
+    layer = bank(FREE, channels, eq.Tied())
+    (name,) = state.weights.params
+    own = {"kernel": state.weights.params[name]["kernel"]}
+    shared = KIND.sharing(added, kernel_table(FREE, *FIELDS))
+    kernel = shared @ own["kernel"].reshape(len(shared), -1)
+    shape = own["kernel"].shape
+
+    @jax.jit
+    def losses_of(kernel):
+        found = layer.apply({"params": {"kernel": kernel.reshape(shape)}}, x[1])
+        return jnp.mean((found - y[1]) ** 2, (1, 2, 3, 4))
+
+    fewer = merged(labels, np.asarray(kernel), losses_of)
+    return distance(labels, truth), distance(fewer, truth)
 
 
 def meta_learned(search: eq.MetaLearning, draw, x, seed: int, steps: int, rows: int):
@@ -143,7 +203,7 @@ def meta(truth: eq.Group, seed: int, steps: int) -> int:
     )
     state, _ = meta_learned(search, draw, jnp.ones((1, 6, 6, 1)), seed, steps, steps)
     (added,) = jax.tree.leaves(state.shared["mixture"])
-    return distance(META, added, truth)
+    return distance(clusters(META, added), truth)
 
 
 def line(rank: int, seed: int, steps: int, *, learned: bool) -> float:
@@ -292,7 +352,9 @@ def main() -> None:
         add("sum of numbers", seed, sum_of_numbers(seed, few or 500))
         for name in TRUTHS:
             truth = D4.subgroup(name)
-            add(f"orbits of {name}", seed, orbits(truth, seed, few or 2000))
+            learned, fewer = orbits(truth, seed, few or 2000)
+            add(f"orbits of {name}", seed, learned)
+            add(f"orbits of {name}, merged", seed, fewer)
             add(f"meta-learned {name}", seed, meta(truth, seed, few or 1000))
     losses = {}
     for rank in RANKS:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import jax
 from rich.console import Console
 
 from experiments.data.splits import Dataset
@@ -87,6 +88,7 @@ def collect(
         rows = read_lines(file)
         done = {_key(row) for row in rows}
         sources = {row["experiment"]: row["data"] for row in rows}
+        method = None
         for each in wanted:
             now = each.task.load().source
             before = sources.setdefault(each.experiment, now)
@@ -96,6 +98,9 @@ def collect(
                     f"are {now}; choose another --name"
                 )
             if each.key not in done:
+                if each.method != method:  # whose programs fill the memory
+                    jax.clear_caches()
+                method = each.method
                 new = _rows(each, folder / each.folder_name)
                 lines = "".join(json.dumps(row) + "\n" for row in rows + new)
                 files.write_atomically(file, lines)

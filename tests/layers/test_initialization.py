@@ -86,11 +86,8 @@ def test_constraints_start_with_the_variance_that_they_say(word):
     expected = sum(scale**2 for scale in scales)
     if word == "mixed":  # equal weights: each candidate adds the same
         expected = 1 / len(scales)
-    if word in (
-        "relaxed",
-        "outputs",
-        "nonstationary",
-    ):  # scaled up for the coefficients
+    scaled = ("relaxed", "outputs", "nonstationary", "sharing")
+    if word.startswith(scaled):  # up, for the coefficients
         expected = 1.0
     if word.startswith("soft"):  # what the projection leaves of a free array
         kept = 1 - constraint.softness
