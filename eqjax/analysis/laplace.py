@@ -2,16 +2,16 @@
 
 A layer tied to H is the layer tied to a subgroup S with the part (P_S - P_H) K of its
 kernel at zero. Around there the loss is, to second order, that of a Gaussian model: the
-gradient g summed over samples, and the Fisher information F, diagonal and the same for
-all directions within an orbit of H, as symmetry nearly demands. With a Gaussian prior
+gradient g summed over samples, and the Fisher information F, without what entries of
+different orbits of H, or of different channels, have in common. With a Gaussian prior
 of precision d on these directions, the logarithm of the evidence for S over H is
 
-    sum of g^2 / (2 (F + d)) - log(1 + F / d) / 2
+    g (F + d)^-1 g / 2 - log det(1 + F / d) / 2
 
-over the directions (Laplace's approximation; Immer et al. 2022, and layer by layer van
-der Ouderaa et al. 2023). The prior decides much of it, so that here it is what one half
-of the samples has left of it: the evidence of the other half, given the first (the
-conditional evidence of Lotfi et al. 2022).
+in these directions, added over orbits and channels (Laplace's approximation; Immer et
+al. 2022, and layer by layer van der Ouderaa et al. 2023). The prior decides much of it,
+so that here it is what one half of the samples has left of it: the evidence of the
+other half, given the first (the conditional evidence of Lotfi et al. 2022).
 """
 
 from __future__ import annotations
@@ -174,27 +174,27 @@ def _evidence(
 def _log_evidence(
     each: ProbedLayer, left: np.ndarray, prior: float, group: Group
 ) -> float:
-    """Return the logarithm of the evidence of some blocks for a group."""
-    own = each.own_group
-    table = each.table(own)
+    """Return the logarithm of the evidence of some blocks for a group.
+
+    With Q the projection onto what the group allows and H does not, in one orbit:
+    g Q (Q F Q + d)^-1 Q g / 2 - log det(1 + Q F Q / d) / 2.
+    """
+    table = each.table(each.own_group)
     orbit, size = table.index.reshape(-1), np.asarray(table.size)
-
-    def by_orbit(values: np.ndarray) -> np.ndarray:
-        summed = np.zeros((table.num_orbits, values.shape[-1]))
-        np.add.at(summed, orbit, values)
-        return summed
-
-    # Of an orbit of n entries, n - 1 directions per channel are not allowed by H.
-    others = np.maximum(size - 1, 1)[:, None]
-    fisher = by_orbit(np.sum(left.astype(np.float64) ** 2, 0)) / others
-    total = left.sum(0, dtype=np.float64)
-    positions = [own.elements.index(u) for u in group.elements]
-    moved = np.stack([moved_by(total, table, i) for i in positions])
-    allowed = moved.mean(0)
-    gradient = by_orbit(allowed**2)
-    smaller = each.table(group)
-    inside = np.bincount(orbit[np.asarray(smaller.representative)], minlength=len(size))
-    directions = (inside - 1)[:, None]
-    gain = gradient / (2 * (fisher + prior))
-    cost = directions * np.log1p(fisher / prior) / 2
-    return float(np.sum(gain - cost))
+    smaller = each.table(group).index.reshape(-1)
+    order = np.argsort(orbit, kind="stable")
+    begins = np.cumsum(size) - size
+    found = 0.0
+    for n in np.unique(size[size > 1]):
+        for begin in begins[size == n]:
+            entries = order[begin : begin + n]
+            inside = smaller[entries, None] == smaller[entries]
+            projection = inside / inside.sum(-1) - 1 / n
+            part = np.einsum("ij,bjc->cbi", projection, left[:, entries])
+            fisher = part.transpose(0, 2, 1) @ part + prior * np.eye(n)
+            gradient = part.sum(1)
+            solved = np.linalg.solve(fisher, gradient[..., None])[..., 0]
+            found += float(np.sum(gradient * solved)) / 2
+            volume = np.linalg.slogdet(fisher / prior)[1]
+            found -= float(np.sum(volume)) / 2
+    return found

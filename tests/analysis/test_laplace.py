@@ -15,7 +15,7 @@ LAYER = eq.LiftingConv(1, 3, group=D4)
 PROBED = ProbedLayer((), LAYER, (3, 3, 1, 8, 1, 1))
 
 
-def test_it_is_the_evidence_of_a_gaussian_model_direction_by_direction():
+def test_it_is_the_evidence_of_a_gaussian_model_orbit_by_orbit():
     rng = np.random.default_rng(0)
     prior = 3.0
     raw = rng.normal(size=(30, 72, 1))
@@ -35,11 +35,12 @@ def test_it_is_the_evidence_of_a_gaussian_model_direction_by_direction():
             part = (average(H) - average(D4))[np.ix_(inside, inside)]
             values, vectors = np.linalg.eigh(part)
             basis = vectors[:, values > 0.5]  # the directions that H allows
-            others = inside.sum() - 1
-            fisher = np.sum(left[:, inside] ** 2) / max(others, 1)
-            gradient = basis.T @ left[:, inside, 0].sum(0)
-            expected += np.sum(gradient**2) / (2 * (fisher + prior))
-            expected -= basis.shape[1] * np.log1p(fisher / prior) / 2
+            each = left[:, inside, 0] @ basis
+            fisher = each.T @ each
+            whole = fisher + prior * np.eye(len(fisher))
+            gradient = each.sum(0)
+            expected += gradient @ np.linalg.inv(whole) @ gradient / 2
+            expected -= np.log(np.linalg.det(whole / prior)) / 2
         assert _log_evidence(PROBED, left, prior, H) == pytest.approx(expected)
 
 
