@@ -1,6 +1,6 @@
 """Every method of `experiments.compare` on the embedded digits, in a small setting.
 
-    python -m benchmarks.methods [--quick] [--json FILE] [--seeds 5] [--only "D:METHOD"]
+    python -m benchmarks.methods [--quick] [--json FILE] [--seeds 5] [--only 'D:*']
 
 Digits as they are, flipped, rotated by right angles, and by any angle, reduced to 14 x
 14 pixels; a network of three narrow layers, 500 steps behind every network, five seeds

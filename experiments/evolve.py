@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.quiet = hosts.process > 0
         console.print(f"writing to {folder}")
         say_what_the_data_are(console, dataset)
-        model = task.model(task.first_architecture)
+        model = task.first_model()
         say_what_is_exact(console, model, dataset.image_shape[:2])
         resume = f"--name {task.name} --resume"
         with shell.interruptible(console, resume), hosts.leaving(resume):

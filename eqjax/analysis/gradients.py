@@ -25,6 +25,8 @@ from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, TiedModel, flat_variables, show
 from eqjax.training.losses import LossFn, measure
 
+BLOCKS = 200  # of samples, where there are enough of them
+
 
 @dataclasses.dataclass(frozen=True)
 class ProbedLayer:
@@ -92,6 +94,24 @@ def probed_layers(
             "that no group is tied to it; eq.relax and eq.EquivariantCNN say how"
         )
     return tuple(layers)
+
+
+def default_block_size(samples: int) -> int:
+    """Return how many samples a block has, where there are to be 200 blocks."""
+    return max(1, samples // BLOCKS)
+
+
+def shuffled_blocks(
+    x: Any, y: Any, size: int, rng: np.random.Generator
+) -> list[tuple[np.ndarray, Any]]:
+    """Return samples in shuffled blocks of a size; those that are left over are not."""
+    if size > len(x):
+        raise ValueError(f"block_size must be at most {len(x)}, got {size}")
+    order = rng.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
+    return [
+        (np.asarray(x[part]), jax.tree.map(lambda leaf, i=part: np.asarray(leaf)[i], y))
+        for part in np.sort(order, 1)
+    ]
 
 
 def block_gradients(

@@ -27,17 +27,16 @@ import numpy as np
 from eqjax.analysis.gradients import (
     ProbedLayer,
     block_gradients,
+    default_block_size,
     in_memory,
-    moved_by,
     probed_layers,
+    shuffled_blocks,
 )
 from eqjax.groups.group import Group
 from eqjax.morphism.matching import flat_variables, tied_model
 from eqjax.morphism.report import LayerTable
 from eqjax.training.checks import check_samples
 from eqjax.training.losses import LossFn, cross_entropy
-
-BLOCKS = 200  # of samples, where there are enough of them
 
 
 def laplace_evidence(
@@ -67,7 +66,7 @@ def laplace_evidence(
       y: (samples,), labels; or what the loss takes.
       key: of the order of the samples.
       loss_fn: (outputs, y) -> a loss per sample, a negative log-likelihood.
-      groups: to relax to; all subgroups if None.
+      groups: to relax to, besides the layer's own; all subgroups if None.
       precision: of the prior of every direction; if None, by layer, the one that its
         tied kernel has: its directions over its squared norm.
       conditional: the evidence of one half of the samples, given the other; else that
@@ -103,25 +102,23 @@ def laplace_evidence(
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
     traced = tied_model(model, inputs, call_kwargs)
     layers = probed_layers(traced, variables)
-    size = max(1, len(x) // BLOCKS) if block_size is None else block_size
+    size = default_block_size(len(x)) if block_size is None else block_size
     if size < 1 or len(x) < 4 * size:
         raise ValueError(
             f"two halves of two blocks each need {4 * max(size, 1)} samples for a "
             f"block_size of {size}, got {len(x)}"
         )
     rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
-    order = rng.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
-    blocks = [
-        (np.asarray(x[part]), jax.tree.map(lambda leaf, i=part: np.asarray(leaf)[i], y))
-        for part in np.sort(order, 1)
-    ]
-    settings: dict[str, Any] = {"model": model, "loss_fn": loss_fn}
+    blocks = shuffled_blocks(x, y, size, rng)
+    settings: dict[str, Any] = {
+        "model": model,
+        "loss_fn": loss_fn,
+        "call_kwargs": call_kwargs,
+    }
     flat = flat_variables(variables)
     found = LayerTable()
     for part in in_memory(layers, len(blocks), memory):
-        gradients = block_gradients(
-            variables, part, blocks, call_kwargs=call_kwargs, **settings
-        )
+        gradients = block_gradients(variables, part, blocks, **settings)
         for each, own in zip(part, gradients, strict=True):
             prior = precision
             if prior is None:
@@ -150,31 +147,23 @@ def _evidence(
       each: the layer, tied to H.
       sums: (blocks, entries, channels), gradients summed over the samples of a block.
       prior: precision of every direction.
-      groups: to relax to; all subgroups of H if None.
+      groups: to relax to, where H contains them; all subgroups of H if None.
       conditional: on the first half of the blocks.
     """
     own = each.own_group
-    table = each.table(own)
-    kept = sum(moved_by(sums, table, i) for i in range(own.order)) / own.order
-    left = sums - kept  # what H does not allow
-    half = len(sums) // 2
-    parts = (slice(None), slice(half)) if conditional else (slice(None),)
-    found = {}
+    given = sums[: len(sums) // 2 if conditional else 0]
+    found = {own.name: 0.0}
     for group in own.subgroups if groups is None else groups:
-        if not group <= own:
-            continue
-        value = 0.0
         if group < own:
-            first, *given = (_log_evidence(each, left[p], prior, group) for p in parts)
-            value = first - sum(given)
-        found[group.name] = value
+            evidence = _log_evidence(each, sums, prior, group)
+            found[group.name] = evidence - _log_evidence(each, given, prior, group)
     return found
 
 
 def _log_evidence(
-    each: ProbedLayer, left: np.ndarray, prior: float, group: Group
+    each: ProbedLayer, sums: np.ndarray, prior: float, group: Group
 ) -> float:
-    """Return the logarithm of the evidence of some blocks for a group.
+    """Return the logarithm of the evidence of some blocks for a group; 0 of none.
 
     With Q the projection onto what the group allows and H does not, in one orbit:
     g Q (Q F Q + d)^-1 Q g / 2 - log det(1 + Q F Q / d) / 2.
@@ -190,7 +179,7 @@ def _log_evidence(
             entries = order[begin : begin + n]
             inside = smaller[entries, None] == smaller[entries]
             projection = inside / inside.sum(-1) - 1 / n
-            part = np.einsum("ij,bjc->cbi", projection, left[:, entries])
+            part = np.einsum("ij,bjc->cbi", projection, sums[:, entries])
             fisher = part.transpose(0, 2, 1) @ part + prior * np.eye(n)
             gradient = part.sum(1)
             solved = np.linalg.solve(fisher, gradient[..., None])[..., 0]

@@ -28,9 +28,11 @@ from eqjax.analysis.gradients import (
     ProbedLayer,
     block_gradients,
     commuting_elements,
+    default_block_size,
     in_memory,
     moved_by,
     probed_layers,
+    shuffled_blocks,
 )
 from eqjax.analysis.motions import Motions
 from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
@@ -41,7 +43,6 @@ from eqjax.training.checks import check_labels, check_samples
 from eqjax.training.losses import LossFn, count_classes, cross_entropy
 
 MoveTargets = Callable[[Any, int], Any]  # (targets, element) -> those moved
-BLOCKS = 200  # of samples, where there are enough of them
 TOLERANCE = 0.05  # of a gradient moved by an element that the network commutes with
 HALF_TOLERANCE = 0.2  # where a layer computes in half precision
 
@@ -128,8 +129,8 @@ def symmetry_test(
         "call_kwargs": call_kwargs,
     }
     motions = Motions(layers[0].layer.group.ambient, [each.layer for each in layers])
-    size = max(1, len(x) // BLOCKS) if block_size is None else block_size
-    blocks = _blocks(x, y, size, rng)
+    size = default_block_size(len(x)) if block_size is None else block_size
+    blocks = shuffled_blocks(x, y, size, rng)
     whole, notes = _testable(
         variables, layers, motions, blocks[0], move_targets, settings
     )
@@ -206,19 +207,6 @@ def _check_classes(variables, model, x, y, loss_fn, call_kwargs) -> None:
     )
     if (classes := count_classes(loss_fn, outputs)) is not None:
         check_labels(y, len(x), classes)
-
-
-def _blocks(
-    x: Any, y: Any, size: int, rng: np.random.Generator
-) -> list[tuple[np.ndarray, Any]]:
-    """Return samples in shuffled blocks of a size; those that are left over are not."""
-    if size > len(x):
-        raise ValueError(f"block_size must be at most {len(x)}, got {size}")
-    order = rng.permutation(len(x))[: len(x) // size * size].reshape(-1, size)
-    return [
-        (np.asarray(x[part]), jax.tree.map(lambda leaf, i=part: np.asarray(leaf)[i], y))
-        for part in np.sort(order, 1)
-    ]
 
 
 def _testable(

@@ -121,7 +121,8 @@ class TiedModule(nn.Module, kw_only=True):
             name: self._extra(name, extra)
             for name, extra in self.constraint.extras(parts, self.group).items()
         }
-        penalty = self.constraint.penalty(parts, extras, self.tables)
+        tables = self.tables
+        penalty = self.constraint.penalty(parts, extras, tables)
         if penalty is not None and not self.is_initializing():
             self.sow(  # once, however often the layer is called
                 PENALTIES,
@@ -130,7 +131,7 @@ class TiedModule(nn.Module, kw_only=True):
                 reduce_fn=lambda before, now: now,
                 init_fn=lambda: jnp.zeros(()),
             )
-        full = self.constraint.combine(parts, extras, self.tables)
+        full = self.constraint.combine(parts, extras, tables)
         return {name: self._probed(name, array) for name, array in full.items()}
 
     def read(

@@ -76,7 +76,7 @@ def deepen(model: EquivariantCNN, rng: Rng) -> Moved:
     features = (*model.features[: layer + 1], *model.features[layer:])
     groups = model.architecture.groups
     groups = (*groups[: layer + 1], *groups[layer:])
-    # Poolings stay behind the convolution before which there is none new.
+    # A pooling stays behind the convolution that it follows.
     pooled = tuple(n if n <= layer + 1 else n + 1 for n in model.pool_after)
     paths: dict[str | Path, str | Path] = {
         f"{kind}{n + 1}": f"{kind}{n}"
@@ -184,7 +184,7 @@ def hill_climb(
       The best network, and all on the way, from where it was resumed.
 
     Raises:
-      ValueError: a number is below 1, or all children diverged.
+      ValueError: a number is too small, or all children diverged.
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
@@ -197,15 +197,15 @@ def hill_climb(
     >>> len(found.history)
     2
     """
-    for name, value in (
-        ("climbs", climbs + 1),
-        ("children", children),
-        ("moves_per_child", moves_per_child + 1),
-        ("first_steps", first_steps),
-        ("steps", steps),
+    for name, value, least in (
+        ("climbs", climbs, 0),
+        ("children", children, 1),
+        ("moves_per_child", moves_per_child, 0),
+        ("first_steps", first_steps, 1),
+        ("steps", steps, 1),
     ):
-        if value < 1:
-            raise ValueError(f"{name} is too small")
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     key = jax.random.key(seed)
     size = min(batch_size, len(train[0]))
     some = train[0][:size]

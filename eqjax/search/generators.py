@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -144,9 +145,9 @@ class DeepQ:
     """Deep Q-learning with a replay memory and a slow copy of the network.
 
     The numbers are those of Basu et al. (2021) but for the length of the exploration:
-    three layers of 400, Adam at 1e-4 to 1e-3, discount 0.5, batches of 128 out of the
-    last 10,000 steps, the slow copy renewed every second step, random steps from all
-    down to 1 in 100.
+    three layers of 400, Adam at 0.001, discount 0.5, batches of 128 out of the last
+    10,000 steps, the slow copy renewed every second step, random steps from all down to
+    1 in 100.
     """
 
     def __init__(
@@ -178,8 +179,7 @@ class DeepQ:
           renew: steps between two copies of the network.
         """
         self.bits, self.explore, self.batch, self.renew = bits, explore, batch, renew
-        self.memory: list[Transition] = []
-        self.kept = memory
+        self.memory: deque[Transition] = deque(maxlen=memory)
         self.rng = np.random.default_rng([seed, 1])
         self.count = 0
         network = _Values(bits, width, depth)
@@ -217,7 +217,7 @@ class DeepQ:
 
     def learn(self, step: Transition) -> None:
         """Keep a step, and learn from some of those kept."""
-        self.memory = [*self.memory, step][-self.kept :]
+        self.memory.append(step)
         drawn = self.rng.integers(len(self.memory), size=self.batch)
         chosen = [self.memory[i] for i in drawn]
         state, after = (

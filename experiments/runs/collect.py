@@ -98,7 +98,7 @@ def collect(
                     f"are {now}; choose another --name"
                 )
             if each.key not in done:
-                if each.method != method:  # whose programs fill the memory
+                if method not in (None, each.method):  # its programs fill the memory
                     jax.clear_caches()
                 method = each.method
                 new = _rows(each, folder / each.folder_name)

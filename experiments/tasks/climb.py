@@ -18,10 +18,8 @@ from eqjax.search import Climber
 from experiments.data.splits import Dataset
 from experiments.engine.trial import reading
 from experiments.runs import files, networks
-from experiments.tasks.task import Length, MethodTask
+from experiments.tasks.task import CHILD, FIRST, MethodTask
 
-FIRST = Length(passes=2.0, steps=500)
-CHILD = Length(passes=0.5, steps=125)
 MOVES = {
     "all": search.MOVES,
     "groups": (search.regroup,),
@@ -74,11 +72,6 @@ class ClimbTask(MethodTask):
         first = self.passes_over(dataset, self.first_epochs, FIRST)
         child = self.passes_over(dataset, self.epochs, CHILD)
         return self.steps(first, dataset), self.steps(child, dataset)
-
-    def check(self) -> None:
-        """Raise ValueError or OSError where it cannot run."""
-        self.inputs(self.load())
-        self.first_model()
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Climb, or continue to, in a folder; return the rows of the report."""

@@ -36,10 +36,8 @@ from experiments.engine.records import record_all, resume_records
 from experiments.engine.trial import by_class
 from experiments.reports.printing import progress, summary
 from experiments.runs import files, networks, search_checkpoints
-from experiments.tasks.task import Length, MethodTask
+from experiments.tasks.task import CHILD, FIRST, MethodTask
 
-FIRST = Length(passes=2.0, steps=500)  # before the first generation
-CHILD = Length(passes=0.5, steps=125)
 LOSSES = "losses"  # a folder: an array per generation, where images are compared
 SHOWN_STEPS = 250  # of the first training, between two lines on it
 
@@ -132,10 +130,9 @@ class EvolutionTask(MethodTask):
         """The most symmetric architecture, where the search starts."""
         return eq.Architecture.uniform(self.candidates[0], self.layers)
 
-    def check(self) -> None:
-        """Raise ValueError or OSError where it cannot run."""
-        self.inputs(self.load())
-        self.model(self.first_architecture)
+    def first_model(self) -> Any:
+        """Return the network where the search starts."""
+        return self.model(self.first_architecture)
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Search, or continue to, in a folder; return the rows of the report."""
@@ -153,7 +150,7 @@ def make_loop(
 ) -> SearchLoop:
     """Return the search that a task describes, on these devices."""
     lengths = task.lengths(dataset)
-    model = task.model(task.first_architecture)
+    model = task.first_model()
     optimizer = task.weight_optimizer(*lengths)
     inputs = task.inputs(dataset)
     strategy = eq.choose_strategy(
@@ -306,7 +303,7 @@ def draw(
 
     names = [
         name.replace("conv", "layer ").replace("stage", "stage ")
-        for name in task.model(task.first_architecture).layer_names
+        for name in task.first_model().layer_names
     ]
     figure = pictures.search_figure(records, front, names, task.ambient_group)
     pictures.save(figure, folder / "search.png")

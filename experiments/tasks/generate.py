@@ -59,11 +59,6 @@ class GeneratorTask(MethodTask):
         epochs = TRAINING.passes if self.epochs is None else self.epochs
         return epochs * (1 + self.trainings * self.child)
 
-    def check(self) -> None:
-        """Raise ValueError or OSError where it cannot run."""
-        self.inputs(self.load())
-        self.first_model()
-
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Search, or continue to, in a folder; return the rows of the report."""
         dataset = self.load()

@@ -185,6 +185,12 @@ class Stages:
     journal: Journal
     lengths: list[int]
 
+    @property
+    def tested(self) -> tuple[Any, Any]:
+        """The training images that are tested with, and their labels."""
+        images, labels = self.dataset.train
+        return images[: self.task.tested_images], labels[: self.task.tested_images]
+
     def experiment(
         self,
         stage: int,
@@ -245,14 +251,13 @@ class Stages:
     ) -> dict[str, Any]:
         task, dataset = self.task, self.dataset
         variables = weights_of(state).variables
-        images, labels = dataset.train
-        tested = slice(task.tested_images)
-        self.journal.say(f"testing with {len(labels[tested])} training images")
+        images, labels = self.tested
+        self.journal.say(f"testing with {len(labels)} training images")
         report = eq.symmetry_test(
             variables,
             model=model,
-            x=images[tested],
-            y=labels[tested],
+            x=images,
+            y=labels,
             key=key_of_test(task.seed, stage),
             level=task.level,
             draws=max(DRAWS, math.ceil(1 / task.level)),
@@ -310,13 +315,12 @@ class Stages:
     ) -> tuple[eq.Architecture, dict[str, Any]]:
         """Return the groups of the most evidence, and the evidence for the journal."""
         task = self.task
-        images, labels = self.dataset.train
-        tested = slice(task.tested_images)
+        images, labels = self.tested
         rows = eq.laplace_evidence(
             variables,
             model=model,
-            x=images[tested],
-            y=labels[tested],
+            x=images,
+            y=labels,
             key=key_of_test(task.seed, stage),
             groups=task.candidates_of(task.ambient_group),
         )

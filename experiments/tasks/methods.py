@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import eqjax as eq
@@ -45,9 +46,7 @@ class Method(NamedTuple):
         return self.configure(**task)
 
 
-BASU = "Basu et al. 2021"
 ELLA = "van der Ouderaa et al. 2023 (ELLA), conditional"
-NASH = "Elsken et al. 2017"
 PAPER = "Maile et al. 2023"
 CONTROL = "control"
 MIXTURES: tuple[tuple[str, dict[str, Any], str, str], ...] = (
@@ -117,57 +116,32 @@ def _relaxed(group: str, larger: str) -> Callable[..., BaselineTask]:
     return configure
 
 
-def _evolve(**fixed: Any) -> Callable[..., EvolutionTask]:
-    """A first training for half of the passes, and four generations."""
+def _rounds(kind: Callable[..., MethodTask], **fixed: Any) -> Callable[..., MethodTask]:
+    """A first training for half of the passes, and four rounds of children."""
 
-    def configure(epochs: float, **task: Any) -> EvolutionTask:
+    def configure(epochs: float, **task: Any) -> MethodTask:
         lengths = {"first_epochs": epochs / 2, "epochs": epochs / 2 / GENERATIONS}
-        fixed_lengths = {**lengths, "generations": GENERATIONS}
-        return EvolutionTask(**{**task, **fixed_lengths, **fixed})
+        return kind(**{**task, **lengths, **fixed})
 
     return configure
 
 
-def _constraint(word: str) -> Callable[..., BaselineTask]:
-    """A registered constraint with the settings that it is compared with."""
+def _evolve(**fixed: Any) -> Callable[..., MethodTask]:
+    return _rounds(EvolutionTask, generations=GENERATIONS, **fixed)
+
+
+def _climb(moves: str) -> Callable[..., MethodTask]:
+    return _rounds(ClimbTask, climbs=GENERATIONS, moves=moves)
+
+
+def _constraint(
+    word: str, gammas: str = "trained", **settings: Any
+) -> Callable[..., BaselineTask]:
+    """A registered constraint with the settings that it is compared with, and more."""
     kind = CONSTRAINTS[word]
-    chosen = ConstraintSettings(**{word: kind(**kind.compared_with)})
-    return _baseline(word, constraints=chosen)
-
-
-def _gamma(moved: str) -> Callable[..., BaselineTask]:
-    """A projection whose gammas are moved in another way than the weights."""
-    start = 0.0 if moved == "annealed" else 1.0
-    kind = eq.GammaProjection(**{**eq.GammaProjection.compared_with, "start": start})
-    chosen = ConstraintSettings(gamma=kind)
-    return _baseline("gamma", constraints=chosen, gammas=moved)
-
-
-def _doubly_stochastic() -> Callable[..., BaselineTask]:
-    kind = eq.LearnedSharing("doubly stochastic")
-    return _baseline("sharing", constraints=ConstraintSettings(sharing=kind))
-
-
-def _mixture(**fixed: Any) -> Callable[..., DifferentiationTask]:
-    return lambda **task: DifferentiationTask(**{**task, **fixed})
-
-
-def _guided(**fixed: Any) -> Callable[..., GuidedTask]:
-    return lambda **task: GuidedTask(**{**task, **fixed})
-
-
-def _generators(**fixed: Any) -> Callable[..., GeneratorTask]:
-    return lambda **task: GeneratorTask(**{**task, **fixed})
-
-
-def _climb(**fixed: Any) -> Callable[..., ClimbTask]:
-    """A first training for half of the passes, and four climbs."""
-
-    def configure(epochs: float, **task: Any) -> ClimbTask:
-        lengths = {"first_epochs": epochs / 2, "epochs": epochs / 2 / GENERATIONS}
-        return ClimbTask(**{**task, **lengths, "climbs": GENERATIONS, **fixed})
-
-    return configure
+    chosen = kind(**{**kind.compared_with, **settings})
+    constraints = ConstraintSettings(**{word: chosen})
+    return _baseline(word, constraints=constraints, gammas=gammas)
 
 
 def title(kind: type[eq.Constraint]) -> str:
@@ -216,33 +190,33 @@ def methods(ambient: str = "D4") -> dict[str, Method]:
         what = what[0].lower() + what[1:]
         add(title(kind), _constraint(word), what, kind.source)
     what = "entries shared by a doubly stochastic matrix, trained with the weights"
-    add("doubly stochastic sharing", _doubly_stochastic(), what, "WSCNN, 2024")
+    doubly = _constraint("sharing", matrix="doubly stochastic")
+    add("doubly stochastic sharing", doubly, what, "WSCNN, 2024")
     for moved, (what, source) in GAMMAS.items():
-        add(f"gamma projection, {moved}", _gamma(moved), what, source)
+        start = 0.0 if moved == "annealed" else 1.0
+        configure = _constraint("gamma", gammas=moved, start=start)
+        add(f"gamma projection, {moved}", configure, what, source)
     what = "a mixture of groups per layer, learned, discretized and retrained"
     add("EquiNAS_D", DifferentiationTask, what, PAPER)
     for name, fixed_settings, what, source in MIXTURES:
-        add(name, _mixture(**fixed_settings), what, source)
+        add(name, partial(DifferentiationTask, **fixed_settings), what, source)
     for search in SEARCHES:
         what = "evolution of the groups of all layers, the best retrained"
         add(search, _evolve(search=search, retrain=True), what, PAPER)
     what = "an exact test of one network names the group of the late layers"
     add("EquiNAS_S", GuidedTask, what, "eqjax")
     what = "the same, the tested network relaxed"
-    add("EquiNAS_S, continued", _guided(use="continued"), what, "eqjax")
+    add("EquiNAS_S, continued", partial(GuidedTask, use="continued"), what, "eqjax")
     what = "the same network, each layer relaxed by its evidence"
-    add("layer-wise evidence", _guided(criterion="evidence"), what, ELLA)
-    for agent, what, source in (
-        ("deep Q", "generators of groups put in and out by deep Q-learning", BASU),
-        ("random", "generators of groups put in and out at random", CONTROL),
-    ):
-        name = "autoequivariant search" if agent == "deep Q" else "random generators"
-        add(name, _generators(agent=agent), what, source)
-    for name, moves, what, source in (
-        ("NASH", "all", "hill climbing by relaxing, widening and deepening", NASH),
-        ("NASH, restarts alone", "none", "the same without any moves", CONTROL),
-    ):
-        add(name, _climb(moves=moves), what, source)
+    add("layer-wise evidence", partial(GuidedTask, criterion="evidence"), what, ELLA)
+    what = "generators of groups put in and out by deep Q-learning"
+    add("autoequivariant search", GeneratorTask, what, "Basu et al. 2021")
+    what = "generators of groups put in and out at random"
+    add("random generators", partial(GeneratorTask, agent="random"), what, CONTROL)
+    what = "hill climbing by relaxing, widening and deepening"
+    add("NASH", _climb("all"), what, "Elsken et al. 2017")
+    what = "the same without any moves"
+    add("NASH, restarts alone", _climb("none"), what, CONTROL)
     what = "an evolution whose survivors are drawn at random"
     add("random selection", _evolve(selection="random"), what, CONTROL)
     return found

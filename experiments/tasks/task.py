@@ -44,6 +44,8 @@ class Length(NamedTuple):
 
 
 TRAINING = Length(passes=4.0, steps=1000)  # of one network from scratch
+FIRST = Length(passes=2.0, steps=500)  # of a search, before its first children
+CHILD = Length(passes=0.5, steps=125)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +266,11 @@ class MethodTask(Task):
         """Return the network to begin with: the ambient group in all layers."""
         return self.model(eq.Architecture.uniform(self.ambient_group, self.layers))
 
+    def check(self) -> None:
+        """Raise ValueError or OSError where it cannot run."""
+        self.inputs(self.load())
+        self.first_model()
+
 
 @dataclasses.dataclass(frozen=True)
 class SingleTask(MethodTask):
@@ -276,10 +283,6 @@ class SingleTask(MethodTask):
     def first_model(self) -> Any:
         """Return the network that is trained first."""
         return self.prepare(self.load()).trial.model
-
-    def check(self) -> None:
-        """Raise ValueError or OSError where it cannot run."""
-        self.prepare(self.load())
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Train, or continue to, in a folder; return the rows of the report."""

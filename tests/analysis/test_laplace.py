@@ -111,6 +111,17 @@ def test_noise_is_no_evidence(conditional):
     assert all(value < 0 for name, value in row.items() if name != "D4")
 
 
+def test_the_groups_of_the_layers_are_there_whatever_groups_are_given():
+    """Else a search among given groups would relax without any evidence for it."""
+    student, variables, x, y = teacher_and_student(D4, 0)
+    kind = {"model": student, "x": x, "y": y, "loss_fn": gaussian}
+    rows = eq.laplace_evidence(
+        variables, key=jax.random.key(1), groups=(D4.subgroup("C4"),), **kind
+    )
+    assert list(rows[()]) == ["D4", "C4"]
+    assert rows[()]["D4"] == 0 > rows[()]["C4"]
+
+
 def test_given_groups_and_precision_are_used():
     student, variables, x, y = teacher_and_student(D4.subgroup("C4"), 0)
     kind = {"model": student, "x": x, "y": y, "key": jax.random.key(9)}

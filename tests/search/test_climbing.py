@@ -81,7 +81,17 @@ def test_without_moves_it_is_a_training_with_restarts():
     assert found.best.model == MODEL
 
 
-@pytest.mark.parametrize("name", ["children", "steps", "first_steps"])
-def test_bad_numbers(name):
-    with pytest.raises(ValueError, match=f"{name} is too small"):
-        climb(**{name: 0})
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("climbs", 0),
+        ("children", 1),
+        ("moves_per_child", 0),
+        ("first_steps", 1),
+        ("steps", 1),
+    ],
+)
+def test_bad_numbers(name, least):
+    wrong = least - 1
+    with pytest.raises(ValueError, match=f"^{name} must be at least {least}, got "):
+        climb(**{name: wrong})
