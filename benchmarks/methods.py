@@ -19,15 +19,16 @@ import dataclasses
 import itertools
 import json
 import shutil
+import statistics
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
 from benchmarks.small import FEW_STEPS, RESULTS, SMALL, TUNED, tuned_values, varied
-from experiments.reports.statistics import summarize
+from experiments.reports.statistics import Line, summarize
 from experiments.reports.tables import print_table
 from experiments.runs import files, run_folder
 from experiments.runs.collect import MethodRun, collect
@@ -107,6 +108,40 @@ def chosen(config: ComparisonTask, options: argparse.Namespace) -> list[MethodRu
     return wanted if options.quick else [tuned(run) for run in wanted]
 
 
+def in_markdown(comparisons: Mapping[str, Sequence[Line]]) -> str:
+    """Return the table of docs/mixtures.md: a line per method, a column per task.
+
+    Mean errors, with their deviation where there are several seeds; parameters in
+    training and seconds are medians over tasks and seeds. Mixtures that were only
+    discretized are left out.
+    """
+    by_method: dict[str, dict[str, Line]] = {}
+    for data, lines in comparisons.items():
+        for line in lines:
+            by_method.setdefault(line.method, {})[data] = line
+    tasks = list(comparisons)
+    rows = [["", *tasks, "parameters", "seconds"], ["---"] * (len(tasks) + 3)]
+    for method, own in by_method.items():
+        if method.endswith(", discretized"):
+            continue
+        parameters = [
+            n for line in own.values() for n in line.training_parameters.values()
+        ]
+        seconds = statistics.median(line.seconds for line in own.values())
+        cells = [_error(own.get(data)) for data in tasks]
+        count = f"{statistics.median_high(parameters):,}"
+        rows.append([method, *cells, count, f"{seconds:.0f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _error(line: Line | None) -> str:
+    if line is None:
+        return ""
+    errors = list(line.errors.values())
+    spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+    return f"{statistics.mean(errors):.2f}{spread}"
+
+
 def main() -> None:
     """Compare, print, and write."""
     options = arguments(__doc__, seeds=5, only="*:*")
@@ -122,16 +157,18 @@ def main() -> None:
         if not options.quick:
             keep(folder, data)
     rows: dict[str, float] = {}
-    summary: dict[str, Any] = {}
+    lines: dict[str, Sequence[Line]] = {}
     for data, runs in wanted.items():
         config, folder = tables[data]
         found = collect(runs, folder, console)
         comparison = summarize(found, config.reference_name)
         print_table(console, data, comparison)
-        summary[data] = [dataclasses.asdict(line) for line in comparison.lines]
+        lines[data] = comparison.lines
         for row in found:
             key = f"{data}, {row['method']}, {row['reading']}, seed {row['seed']}"
             rows[f"{key}: test error (%)"] = 100 * row["test_error"]
+    print(in_markdown(lines))
+    summary = {data: list(map(dataclasses.asdict, own)) for data, own in lines.items()}
     finish(options, rows, summary)
 
 
