@@ -23,7 +23,8 @@ from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, TiedModel, flat_variables, show
-from eqjax.training.losses import LossFn, measure
+from eqjax.training.checks import check_labels
+from eqjax.training.losses import LossFn, count_classes, measure
 
 BLOCKS = 200  # of samples, where there are enough of them
 
@@ -94,6 +95,15 @@ def probed_layers(
             "that no group is tied to it; eq.relax and eq.EquivariantCNN say how"
         )
     return tuple(layers)
+
+
+def check_classes(variables, model, x, y, loss_fn, call_kwargs) -> None:
+    """Raise ValueError where a label is not one of the model's classes."""
+    outputs = jax.eval_shape(
+        lambda v, x: model.apply(v, x, **(call_kwargs or {})), variables, x[:1]
+    )
+    if (classes := count_classes(loss_fn, outputs)) is not None:
+        check_labels(y, len(x), classes)
 
 
 def default_block_size(samples: int) -> int:

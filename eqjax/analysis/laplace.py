@@ -27,6 +27,7 @@ import numpy as np
 from eqjax.analysis.gradients import (
     ProbedLayer,
     block_gradients,
+    check_classes,
     default_block_size,
     in_memory,
     probed_layers,
@@ -80,8 +81,9 @@ def laplace_evidence(
       A row for every layer, a column for every subgroup of its group; zero for its own.
 
     Raises:
-      ValueError: the model has no layer of eqjax, a gradient is not finite, or there
-        are fewer than four blocks.
+      ValueError: the model has no layer of eqjax, a gradient is not finite, there are
+        fewer than four blocks, a label is not one of the model's classes, or a group is
+        none of the layers' ambient group.
 
     >>> import eqjax as eq
     >>> import jax.numpy as jnp
@@ -102,6 +104,11 @@ def laplace_evidence(
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
     traced = tied_model(model, inputs, call_kwargs)
     layers = probed_layers(traced, variables)
+    check_classes(variables, model, x, y, loss_fn, call_kwargs)
+    ambient = layers[0].layer.group.ambient
+    for group in groups or ():
+        if not isinstance(group, Group) or not group <= ambient:
+            raise ValueError(f"groups must be subgroups of {ambient!r}, got {group!r}")
     size = default_block_size(len(x)) if block_size is None else block_size
     if size < 1 or len(x) < 4 * size:
         raise ValueError(

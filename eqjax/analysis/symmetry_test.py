@@ -27,6 +27,7 @@ from eqjax.analysis.gains import Gain, layer_gains
 from eqjax.analysis.gradients import (
     ProbedLayer,
     block_gradients,
+    check_classes,
     commuting_elements,
     default_block_size,
     in_memory,
@@ -39,8 +40,8 @@ from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.group import Group, difference
 from eqjax.morphism.matching import show, tied_model
-from eqjax.training.checks import check_labels, check_samples
-from eqjax.training.losses import LossFn, count_classes, cross_entropy
+from eqjax.training.checks import check_samples
+from eqjax.training.losses import LossFn, cross_entropy
 
 MoveTargets = Callable[[Any, int], Any]  # (targets, element) -> those moved
 TOLERANCE = 0.05  # of a gradient moved by an element that the network commutes with
@@ -120,7 +121,7 @@ def symmetry_test(
     found = tied_model(model, inputs, call_kwargs)
     layers = probed_layers(found, variables)
     rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
-    _check_classes(variables, model, x, y, loss_fn, call_kwargs)
+    check_classes(variables, model, x, y, loss_fn, call_kwargs)
     move_targets = checked_motion(move_targets, x, y)
 
     settings: dict[str, Any] = {
@@ -199,14 +200,6 @@ def checked_motion(move_targets: MoveTargets | None, x: Any, y: Any) -> MoveTarg
                 "they are to stay"
             )
     return lambda y, u: y
-
-
-def _check_classes(variables, model, x, y, loss_fn, call_kwargs) -> None:
-    outputs = jax.eval_shape(
-        lambda v, x: model.apply(v, x, **(call_kwargs or {})), variables, x[:1]
-    )
-    if (classes := count_classes(loss_fn, outputs)) is not None:
-        check_labels(y, len(x), classes)
 
 
 def _testable(

@@ -138,11 +138,28 @@ def test_given_groups_and_precision_are_used():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"precision": 0.0}, "must be positive"), ({"block_size": 200}, "800 samples")],
+    [
+        ({"precision": 0.0}, "must be positive"),
+        ({"block_size": 200}, "800 samples"),
+        ({"groups": (eq.cyclic(4),)}, "subgroups of .*D4.*, got .*C4"),
+        ({"groups": ("C4",)}, "subgroups of .*D4.*, got 'C4'"),
+    ],
 )
 def test_bad_settings(settings, message):
     student, variables, x, y = teacher_and_student(D4, 0)
     with pytest.raises(ValueError, match=message):
         eq.laplace_evidence(
             variables, model=student, x=x, y=y, key=jax.random.key(0), **settings
+        )
+
+
+def test_labels_that_the_model_does_not_have():
+    """A cross-entropy takes the last class for a label beyond it, without a word."""
+    groups = eq.Architecture.uniform(D4, 2)
+    model = eq.exact(groups, features=(1,), pool_after=(), kernel_size=3, classes=2)
+    x = np.zeros((8, 6, 6, 1), np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="label"):
+        eq.laplace_evidence(
+            variables, model=model, x=x, y=np.arange(8), key=jax.random.key(0)
         )
