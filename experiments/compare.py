@@ -29,6 +29,7 @@ def print_methods(console: Console, task: ComparisonTask) -> None:
         method = task.known[name]
         steps = f"{task.gradient_steps(name):,}"
         table.add_row(name, method.what, method.source, steps)
+    console.width = max(console.width, 300)  # a line each, on any terminal
     console.print(table)
 
 
