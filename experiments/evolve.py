@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         console.print(f"writing to {folder}")
         say_what_the_data_are(console, dataset)
         model = task.first_model()
-        say_what_is_exact(console, model, dataset.image_shape[:2])
+        say_what_is_exact(console, model, dataset.image_shape[:-1])
         resume = f"--name {task.name} --resume"
         with shell.interruptible(console, resume), hosts.leaving(resume):
             result = evolve(task, dataset, folder, console, devices, hosts.data_devices)

@@ -141,7 +141,7 @@ def train(
             held.enter_context(run_folder.alone(folder))
         out.print(f"writing to {folder}")
         say_what_the_data_are(out, dataset)
-        say_what_is_exact(out, model, dataset.image_shape[:2])
+        say_what_is_exact(out, model, dataset.image_shape[:-1])
         with interruptible(out, f"--name {folder.name} --resume"):
             rows: list[dict[str, Any]] = task.run(folder, out)
         print_readings(out, rows)

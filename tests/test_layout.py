@@ -31,21 +31,22 @@ ORDER = [
 ]
 APART = ["nnx"]  # imported by its name, and not by eqjax
 EXPERIMENTS = ["data", "reports", "runs", "engine", "tasks", ""]  # "": the commands
-NUMPY_ONLY = ("eqjax.groups", "eqjax.fields.fiber", "eqjax.kernels.orbits")
+NUMPY_ONLY = ("eqjax.groups", "eqjax.fields.fiber")
 PUBLIC = """
-Architecture BatchNorm Constraint DifferentiableSearch ElementBatchNorm EquivariantCNN
-Evolution Fiber FieldDropout GammaProjection Group GroupConv GroupConvTranspose
-GroupNorm InvariantHead LayerNorm LearnedSharing LiftingConv MetaLearning MixedGroupConv
-MixedInvariantHead MixedLiftingConv Mixture NonStationary PartialGroup Population
-RMSNorm RelaxedOutputs RelaxedWeights ResidualPathway SoftProjection Strategy Tied
-assert_equivariant augment avg_pool choose_strategy collapse compensated_steps
-count_compilations cyclic device_mesh dihedral discretize distances dual_gammas
-enumerate_architectures equivariance_error evolve exact export fiber_pool flip from_conv
-from_escnn from_escnn_norm from_plain full_octahedral grow hill_climb laplace_evidence
-load max_pool mixtures morph morph_optimizer octahedral paper partition_distance
-quotient random_architecture random_gradients read_plain regular relax save
-scheduled_gammas search_generators sharing_distances symmetry to_conv transform trivial
-upsample window
+Architecture BatchNorm ClosedGroup Constraint DifferentiableSearch ElementBatchNorm
+EquivariantCNN Evolution Fiber FieldDropout GammaProjection Group GroupConv
+GroupConvTranspose GroupNorm InvariantHead IrrepsConv IrrepsFiber IrrepsLinear LayerNorm
+LearnedSharing LiftingConv MetaLearning MixedGroupConv MixedInvariantHead
+MixedLiftingConv Mixture NonStationary PartialGroup Population RMSNorm RelaxedOutputs
+RelaxedWeights ResidualPathway SoftProjection Strategy Tied assert_equivariant augment
+avg_pool choose_strategy collapse compensated_steps count_compilations cyclic
+device_mesh dihedral discretize distances dual_gammas enumerate_architectures
+equivariance_error evolve exact export fiber_pool flip from_conv from_escnn
+from_escnn_norm from_plain full_octahedral grow hill_climb laplace_evidence lift_irreps
+load lower_irreps max_pool mixtures morph morph_optimizer octahedral orthogonal paper
+partition_distance quotient random_architecture random_gradients read_plain regular
+relax save scheduled_gammas search_generators sharing_distances symmetry to_conv
+transform trivial upsample window
 """.split()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,26 +11,35 @@ import numpy as np
 
 from eqjax.fields.action import transform
 from eqjax.fields.fiber import Fiber
+from eqjax.fields.irreps import IrrepsFiber, turned
+from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.ops.precision import accurate, norm
 
 
 def equivariance_error(
-    fn: Callable[[jax.Array], jax.Array],
-    x: jax.Array,
+    fn: Callable[[Any], Any],
+    x: Any,
     *,
-    group: Group,
-    fiber_in: Fiber | None = None,
-    fiber_out: Fiber | None = None,
+    group: Symmetry,
+    fiber_in: Fiber | IrrepsFiber | None = None,
+    fiber_out: Fiber | IrrepsFiber | None = None,
+    irreps_in: Any = None,
+    irreps_out: Any = None,
 ) -> jax.Array:
     """Return max over u of |fn(u . x) - u . fn(x)| / |fn(x)|, norms over all entries.
 
     Args:
       fn: maps images or fields to images, fields, or invariants (batch, numbers).
       x: an image (batch, *space, channels) or a field (batch, *space, fiber, channels).
-      group: the group whose elements are tried.
+      group: the group whose elements are tried; of a closed subgroup of O(3), those
+        that generate it, on irreps at points.
       fiber_in: fiber of x where it is a quotient.
       fiber_out: fiber of fn(x) where it is a quotient.
+      irreps_in: of O(3), where the channels of x, (batch, *space, irreps.dim), are
+        turned as well: "1o" for vectors. Without spatial axes, (points, irreps.dim),
+        nothing else is done. x may be an `e3nn_jax.IrrepsArray`.
+      irreps_out: the same of fn(x).
 
     Returns:
       A scalar, in float32 or the dtype of fn(x) where that has more; 0 for an exactly
@@ -41,17 +51,25 @@ def equivariance_error(
     >>> float(equivariance_error(blur, jnp.eye(5)[None, :, :, None], group=D4)) < 1e-6
     True
     """
-    errors = _errors(fn, x, group, fiber_in, fiber_out)
+    errors = _errors(
+        fn,
+        x,
+        group,
+        _mover(group, fiber_in, irreps_in),
+        _mover(group, fiber_out, irreps_out),
+    )
     return jnp.max(jnp.stack(list(errors.values())))
 
 
 def assert_equivariant(
-    fn: Callable[[jax.Array], jax.Array],
-    x: jax.Array,
+    fn: Callable[[Any], Any],
+    x: Any,
     *,
-    group: Group,
-    fiber_in: Fiber | None = None,
-    fiber_out: Fiber | None = None,
+    group: Symmetry,
+    fiber_in: Fiber | IrrepsFiber | None = None,
+    fiber_out: Fiber | IrrepsFiber | None = None,
+    irreps_in: Any = None,
+    irreps_out: Any = None,
     tolerance: float | None = None,
 ) -> None:
     """Raise an AssertionError that names the elements which a function breaks.
@@ -64,6 +82,8 @@ def assert_equivariant(
       group: the group whose elements are tried.
       fiber_in: as in `equivariance_error`.
       fiber_out: as in `equivariance_error`.
+      irreps_in: as in `equivariance_error`.
+      irreps_out: as in `equivariance_error`.
       tolerance: largest error allowed; if None, the square root of the unit in the last
         place of fn(x): 3e-4 in float32.
 
@@ -80,18 +100,21 @@ def assert_equivariant(
     Traceback (most recent call last):
     AssertionError: not equivariant to D4: rotation by 90°, ... by up to ...
     """
-    reference = fn(x)
+    reference = _array(fn(x))
     if not np.any(np.asarray(reference)):
         raise ValueError(
             "fn(x) is zero everywhere, which says nothing; pass other inputs or weights"
         )
     if tolerance is None:
         tolerance = float(jnp.finfo(reference.dtype).eps) ** 0.5
-    errors = _errors(fn, x, group, fiber_in, fiber_out)
-    names = dict(zip(group.elements, group.element_names, strict=True))
-    broken = {
-        names[u]: float(e) for u, e in errors.items() if not float(e) <= tolerance
-    }
+    errors = _errors(
+        fn,
+        x,
+        group,
+        _mover(group, fiber_in, irreps_in),
+        _mover(group, fiber_out, irreps_out),
+    )
+    broken = {name: float(e) for name, e in errors.items() if not float(e) <= tolerance}
     if broken:
         worst = max(broken.values())
         raise AssertionError(
@@ -101,29 +124,71 @@ def assert_equivariant(
         )
 
 
-def _errors(
-    fn: Callable[[jax.Array], jax.Array],
-    x: jax.Array,
-    group: Group,
-    fiber_in: Fiber | None,
-    fiber_out: Fiber | None,
-) -> dict[int, jax.Array]:
-    """Return the relative error of every element."""
-    reference = fn(x)
-    size = norm(reference)
-    moves = reference.ndim > 2
+Mover = Callable[[Any, int], Any]  # what an element makes of an array, by its place
 
-    def error(u: int) -> jax.Array:
-        expected = reference
-        if moves:
-            expected = transform(reference, u, group=group, fiber=fiber_out)
-        got = fn(transform(x, u, group=group, fiber=fiber_in))
-        if got.shape != expected.shape:
+
+def _mover(group: Symmetry, fiber: Fiber | IrrepsFiber | None, irreps: Any) -> Mover:
+    """Return what moves an input or an output."""
+    if irreps is None:
+        if not isinstance(group, Group):
+            raise ValueError(
+                f"{group!r} acts on irreps at points; pass irreps_in and irreps_out"
+            )
+        elements = group.elements
+
+        def transformed(x: Any, i: int) -> Any:
+            if x.ndim <= 2:  # invariants
+                return x
+            return transform(x, elements[i], group=group, fiber=fiber)
+
+        return transformed
+    components = IrrepsFiber(str(irreps))
+
+    def move(x: Any, i: int) -> Any:
+        moved = _array(x)
+        if isinstance(group, Group) and moved.ndim == group.dimension + 2:
+            moved = transform(moved, group.elements[i], group=group)
+        moved = turned(moved, components, _matrices(group)[i])
+        return _like(x, moved) if hasattr(x, "irreps") else moved
+
+    return move
+
+
+def _matrices(group: Symmetry) -> np.ndarray:
+    return group.matrices if isinstance(group, Group) else group.generators
+
+
+def _names(group: Symmetry) -> tuple[str, ...]:
+    if isinstance(group, Group):
+        return group.element_names
+    return tuple(f"generator {i} of {group.name}" for i in range(len(group.generators)))
+
+
+def _array(x: Any) -> jax.Array:
+    """Return the components of an `e3nn_jax.IrrepsArray`, and other arrays as given."""
+    return getattr(x, "array", x)
+
+
+def _like(x: Any, array: jax.Array) -> Any:
+    return type(x)(x.irreps, array)
+
+
+def _errors(
+    fn: Callable[[Any], Any], x: Any, group: Symmetry, move_in: Mover, move_out: Mover
+) -> dict[str, jax.Array]:
+    """Return the relative error of every element, by its name."""
+    reference = fn(x)
+    size = norm(_array(reference))
+
+    def error(i: int) -> jax.Array:
+        expected = move_out(reference, i)
+        got = _array(fn(move_in(x, i)))
+        if got.shape != _array(expected).shape:
             raise ValueError(
                 f"fn returns shape {got.shape} for a transformed input and "
-                f"{expected.shape} expected; is the grid square where {group!r} "
-                "exchanges its axes?"
+                f"{_array(expected).shape} expected; is the grid square where "
+                f"{group!r} exchanges its axes?"
             )
-        return norm(accurate(got) - accurate(expected)) / size
+        return norm(accurate(got) - accurate(_array(expected))) / size
 
-    return {u: error(u) for u in group.elements}
+    return {name: error(i) for i, name in enumerate(_names(group))}

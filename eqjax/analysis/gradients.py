@@ -19,8 +19,10 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from eqjax.constraints.collections import PROBES
+from eqjax.groups.closed import exact_ambient, within
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
+from eqjax.kernels.tied import Table
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, TiedModel, flat_variables, show
 from eqjax.training.checks import check_labels
@@ -45,17 +47,30 @@ class ProbedLayer:
 
     @property
     def own_group(self) -> Group:
-        """The group that the layer commutes with, whatever its parameters."""
-        return self.layer.constraint.symmetry(self.layer.group)
+        """The group that the layer commutes with, whatever its parameters.
+
+        Of closed subgroups of O(3), the symmetries of the cube that they hold.
+        """
+        own = self.layer.constraint.symmetry(self.layer.group)
+        return within(own, exact_ambient(self.layer.group))
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Taps per spatial axis; none of a map at every point."""
+        return self.shape[:-4]
 
     @property
     def size(self) -> int:
         """How many numbers a gradient has."""
         return int(np.prod(self.shape))
 
-    def table(self, group: Group) -> OrbitTable:
-        """Return the orbits of a group on the kernel's entries."""
+    def table(self, group: Group) -> Table:
+        """Return which kernels commute with a group."""
         return self.layer.ties_of(group)["kernel"].table
+
+    def orbits(self, group: Group) -> OrbitTable:
+        """Return the same, where they are orbits; raise ValueError if not."""
+        return self.layer.ties_of(group)["kernel"].orbits
 
     @property
     def channels(self) -> int:
@@ -200,9 +215,9 @@ def in_memory(
         yield tuple(waiting)
 
 
-def moved_by(gradients: np.ndarray, table: OrbitTable, position: int) -> np.ndarray:
+def moved_by(gradients: np.ndarray, table: Table, position: int) -> np.ndarray:
     """Return u . g for (..., entries, channels), u at a position of a table's group."""
-    return gradients[..., table.sources[position], :]
+    return table.moved(gradients, position)
 
 
 Move = Callable[[Any, int], Any]

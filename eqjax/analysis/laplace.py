@@ -175,9 +175,9 @@ def _log_evidence(
     With Q the projection onto what the group allows and H does not, in one orbit:
     g Q (Q F Q + d)^-1 Q g / 2 - log det(1 + Q F Q / d) / 2.
     """
-    table = each.table(each.own_group)
+    table = each.orbits(each.own_group)
     orbit, size = table.index.reshape(-1), np.asarray(table.size)
-    smaller = each.table(group).index.reshape(-1)
+    smaller = each.orbits(group).index.reshape(-1)
     order = np.argsort(orbit, kind="stable")
     begins = np.cumsum(size) - size
     found = 0.0

@@ -73,4 +73,4 @@ class Motions:
 
 def _fibers(layer: TiedModule, ambient: Group) -> list[Fiber]:
     own = getattr(layer, "fibers", ()) or (getattr(layer, "fiber", None),)
-    return [f for f in own if f is not None and f.ambient == ambient]
+    return [f for f in own if isinstance(f, Fiber) and f.ambient == ambient]

@@ -25,6 +25,7 @@ import numpy as np
 from eqjax.analysis.evidence import GroupEvidence, LayerEvidence, SymmetryTest
 from eqjax.analysis.gains import Gain, layer_gains
 from eqjax.analysis.gradients import (
+    Move,
     ProbedLayer,
     block_gradients,
     check_classes,
@@ -37,8 +38,12 @@ from eqjax.analysis.gradients import (
 )
 from eqjax.analysis.motions import Motions
 from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
+from eqjax.fields.action import transform
+from eqjax.fields.irreps import IrrepsFiber, turned
 from eqjax.groups.axes import preserving_subgroup
+from eqjax.groups.closed import exact_ambient
 from eqjax.groups.group import Group, difference
+from eqjax.kernels.tied import Table
 from eqjax.morphism.matching import show, tied_model
 from eqjax.training.checks import check_samples
 from eqjax.training.losses import LossFn, cross_entropy
@@ -63,6 +68,7 @@ def symmetry_test(
     whiten: bool = True,
     memory: int = 2**30,
     move_targets: MoveTargets | None = None,
+    irreps_in: Any = None,
     call_kwargs: Mapping[str, Any] | None = None,
 ) -> SymmetryTest:
     """Test which groups the data are invariant under, from one trained network.
@@ -94,6 +100,8 @@ def symmetry_test(
       move_targets: (y, u) -> the targets of samples moved by the element u, such as
         `lambda y, u: eq.transform(y[..., None], u, group=D4)[..., 0]` for masks (n,
         height, width); if None, the same, as for labels.
+      irreps_in: of O(3), such as "1o" for vectors, that the last axis of x transforms
+        by: (samples, *space, irreps.dim), or points, (samples, points, irreps.dim).
       call_kwargs: keyword arguments of the model's call, such as {"train": False}.
 
     Returns:
@@ -129,11 +137,13 @@ def symmetry_test(
         "loss_fn": loss_fn,
         "call_kwargs": call_kwargs,
     }
-    motions = Motions(layers[0].layer.group.ambient, [each.layer for each in layers])
+    ambient = exact_ambient(layers[0].layer.group)
+    motions = Motions(ambient, [each.layer for each in layers])
+    move_x = _motion_of(motions, irreps_in)
     size = default_block_size(len(x)) if block_size is None else block_size
     blocks = shuffled_blocks(x, y, size, rng)
     whole, notes = _testable(
-        variables, layers, motions, blocks[0], move_targets, settings
+        variables, layers, motions, blocks[0], (move_x, move_targets), settings
     )
     lattice = _lattice(whole, groups)
 
@@ -202,12 +212,27 @@ def checked_motion(move_targets: MoveTargets | None, x: Any, y: Any) -> MoveTarg
     return lambda y, u: y
 
 
+def _motion_of(motions: Motions, irreps: Any) -> Move:
+    """Return how samples move, where their channels may turn as well."""
+    if irreps is None:
+        return lambda x, u: np.asarray(motions.moved(x, u))
+    fiber = IrrepsFiber(str(irreps))
+    ambient = motions.ambient
+
+    def moved(x: Any, u: int) -> np.ndarray:
+        if np.ndim(x) == ambient.dimension + 2:
+            x = transform(x, u, group=ambient)
+        return np.asarray(turned(jnp.asarray(x), fiber, ambient.matrices[u]))
+
+    return moved
+
+
 def _testable(
     variables: Mapping[str, Any],
     layers: Sequence[ProbedLayer],
     motions: Motions,
     block: tuple[np.ndarray, Any],
-    move_targets: MoveTargets,
+    moves: tuple[Move, MoveTargets],
     settings: Mapping[str, Any],
 ) -> tuple[Group, list[str]]:
     """Return the largest group that the network is tied to and the test can use."""
@@ -216,7 +241,7 @@ def _testable(
     fitting = motions.ambient.generated_by(motions.keeping_shapes([block[0]]))
     whole = tied.meet(
         fitting,
-        *(preserving_subgroup(tied, each.shape[: tied.dimension]) for each in layers),
+        *(preserving_subgroup(tied, each.taps) for each in layers if each.taps),
     )
     notes = []
     if whole != tied:
@@ -229,8 +254,7 @@ def _testable(
         layers,
         whole,
         block,
-        lambda x, u: np.asarray(motions.moved(x, u)),
-        move_targets,
+        *moves,
         HALF_TOLERANCE if any(map(_is_half, layers)) else TOLERANCE,
         **settings,
     )
@@ -287,15 +311,17 @@ def _gram(
     )
 
 
-def _whitening(gradients: np.ndarray, table: Any) -> np.ndarray:
+def _whitening(gradients: np.ndarray, table: Table) -> np.ndarray:
     """Return (entries, channels): one over the root mean square of an orbit's entries.
 
     It is the same however blocks are moved, so that the test stays exact.
     """
     squares = np.mean(gradients**2, 0)
-    sums = np.zeros((table.num_orbits, squares.shape[-1]), np.float32)
-    np.add.at(sums, table.index.reshape(-1), squares)
-    means = (sums / table.size[:, None])[table.index.reshape(-1)]
+    cells = np.asarray(table.cells)
+    size = np.bincount(cells)
+    sums = np.zeros((len(size), squares.shape[-1]), np.float32)
+    np.add.at(sums, cells, squares)
+    means = (sums / size[:, None])[cells].astype(np.float32)
     return 1 / np.sqrt(means + means.mean() + np.finfo(np.float32).tiny)
 
 

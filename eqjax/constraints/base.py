@@ -18,8 +18,7 @@ import jax.numpy as jnp
 
 from eqjax import kernels
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 from eqjax.ops.precision import squared
 
 
@@ -135,7 +134,7 @@ class Constraint:
         return {}
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return the full arrays.
 
@@ -148,14 +147,14 @@ class Constraint:
         return {name: each[""].full for name, each in parts.items()}
 
     def penalty(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> jax.Array | None:
         """Return what is added to the loss, in nats per sample, or None."""
         del parts, extras, tables
         return None
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Return parts that, with untrained extras, make up a full array.
 

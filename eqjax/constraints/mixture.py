@@ -31,9 +31,9 @@ from eqjax.constraints.base import (
     Parts,
 )
 from eqjax.constraints.collections import INITIAL_NORMS, MIXTURE
+from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group, difference
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 
 SKIP = "skip"
 _NORMS = "_norms"  # behind the name of a full array
@@ -77,7 +77,7 @@ class Mixture(Constraint):
         if not self.groups:
             raise ValueError("a mixture needs at least one candidate group, got none")
         for candidate in self.groups:
-            if not isinstance(candidate, Group):
+            if not isinstance(candidate, Symmetry):
                 raise TypeError(
                     "candidates must be Groups, such as eq.dihedral(4).subgroup('C4'), "
                     f"got {candidate!r}"
@@ -167,7 +167,7 @@ class Mixture(Constraint):
         return found
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return sum_H z_H K_H, and the same for the bias."""
         del tables
@@ -198,7 +198,7 @@ class Mixture(Constraint):
         return full
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Give every candidate its projection of K, the finest what is then missing.
 

@@ -30,8 +30,7 @@ from eqjax.constraints.base import (
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.group import Group
 from eqjax.groups.isotypic import isotypic_components
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 
 
 class OrthogonalParts(Constraint, abc.ABC):
@@ -62,7 +61,7 @@ class OrthogonalParts(Constraint, abc.ABC):
         return float(self._untrained(group) ** 2 @ rank / rank.sum()) ** -0.5
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return the sum of the scaled parts."""
         found = {}
@@ -74,7 +73,7 @@ class OrthogonalParts(Constraint, abc.ABC):
         return found
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Return F for K: every part over its coefficient, dropped where that is 0."""
         group = _group_of(table)
@@ -90,9 +89,12 @@ class OrthogonalParts(Constraint, abc.ABC):
             return np.asarray(self.coefficients(extras, group), np.float64)
 
 
-def _group_of(table: OrbitTable) -> Group:
-    if table.group is None:
-        raise ValueError("orthogonal parts need a group that is fixed, not one as data")
+def _group_of(table: Table) -> Group:
+    if not isinstance(table.group, Group):
+        raise ValueError(
+            "orthogonal parts need a Group that is fixed, not one as data or without "
+            f"end, got {table.group!r}"
+        )
     return table.group
 
 
@@ -189,7 +191,7 @@ class GammaProjection(OrthogonalParts):
         return jnp.concatenate([jnp.ones(1, gamma.dtype), gamma])
 
     def penalty(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> jax.Array | None:
         """Return the squares of the gammas, if they are to be held back."""
         del parts, tables
@@ -249,7 +251,7 @@ class NonStationary(OrthogonalParts):
         return jnp.exp(-(degrees**2) / jax.nn.softplus(extras["raw_width"]) ** 2)
 
     def penalty(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> jax.Array | None:
         """Return the square of the width, if it is to be held back."""
         del parts, tables

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from eqjax.constraints.base import Constraint, Extra, Extras, Parts, output_elements
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
+from eqjax.kernels.tied import Table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class PartialGroup(Constraint):
         return {"element_logits": Extra(PARAMS, zeros)}
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return the tied array, weighted by output group element."""
         del tables

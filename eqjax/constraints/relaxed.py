@@ -23,8 +23,7 @@ from eqjax.constraints.base import (
 )
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ class _Banks(Constraint):
         return {"coefficients": Extra(PARAMS, jnp.asarray(value))}
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Give every bank another share of K, which equal coefficients project.
 
@@ -99,7 +98,7 @@ class RelaxedWeights(_Banks):
         return self.equal(group.order)
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return the average of the transformed combinations."""
         c = extras["coefficients"]
@@ -109,7 +108,7 @@ class RelaxedWeights(_Banks):
         }
 
 
-def _averaged(c: jax.Array, banks: tuple[Part, ...], table: OrbitTable) -> jax.Array:
+def _averaged(c: jax.Array, banks: tuple[Part, ...], table: Table) -> jax.Array:
     full = jnp.stack([bank.full for bank in banks])
     if not banks[0].tie.maps:
         c = jnp.broadcast_to(c.mean(1, keepdims=True), c.shape)
@@ -147,7 +146,7 @@ class RelaxedOutputs(_Banks):
         return self.equal(output_elements(parts))
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return the banks' sum, weighted by output group element."""
         del tables

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extras, Parts
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 
 RESIDUAL = "_residual"
 
@@ -67,7 +66,7 @@ class ResidualPathway(Constraint):
         return min(1.0, ratio) if suffix == RESIDUAL else 1.0
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return the sum of both pathways."""
         del extras, tables
@@ -77,7 +76,7 @@ class ResidualPathway(Constraint):
         }
 
     def penalty(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> jax.Array:
         """Return the negative logarithm of the priors, up to a constant."""
         del extras, tables
@@ -92,7 +91,7 @@ class ResidualPathway(Constraint):
         )
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Give the tied pathway the projection of K, the residual one the rest."""
         del table

@@ -23,8 +23,7 @@ from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Extras, Parts
 from eqjax.constraints.collections import MIXTURE, PARAMS
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 
 Matrix = Literal["stochastic", "doubly stochastic", "free"]
 SINKHORN_STEPS = 10
@@ -114,7 +113,7 @@ class LearnedSharing(Constraint):
         del group
         found = {}
         for name, each in parts.items():
-            entries = math.prod(each[""].tie.table.shape)
+            entries = math.prod(each[""].tie.orbits.shape)
             if entries > LARGEST:
                 raise ValueError(
                     f"a matrix of the sharing of {entries:,} entries does not fit; at "
@@ -129,7 +128,7 @@ class LearnedSharing(Constraint):
         return f"{array}_sharing"
 
     def sharing(
-        self, added: Float[Array, "entries entries"], table: OrbitTable
+        self, added: Float[Array, "entries entries"], table: Table
     ) -> Float[Array, "entries entries"]:
         """Return S.
 
@@ -137,7 +136,7 @@ class LearnedSharing(Constraint):
           added: what is learned.
           table: orbits of the layer's group on the full array.
         """
-        index = jnp.asarray(table.index).reshape(-1)
+        index = jnp.asarray(table.cells)
         size = jnp.asarray(table.size, added.dtype)[index]
         start = (index[:, None] == index) / size
         if self.matrix == "free":
@@ -151,7 +150,7 @@ class LearnedSharing(Constraint):
         return jax.nn.softmax(logits)
 
     def assignment(
-        self, added: Float[Array, "entries entries"], table: OrbitTable
+        self, added: Float[Array, "entries entries"], table: Table
     ) -> Int[np.ndarray, " entries"]:
         """Return the number of the cluster that every entry of the array belongs to.
 
@@ -166,7 +165,7 @@ class LearnedSharing(Constraint):
         return clusters(np.asarray(self.sharing(jnp.asarray(added), table)))
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return (1 - own) S F + own F."""
         found = {}
@@ -180,7 +179,7 @@ class LearnedSharing(Constraint):
         return found
 
     def penalty(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> jax.Array | None:
         """Return what keeps columns few and rows decided."""
         if self.hard or not (self.trace or self.entropy):
@@ -195,7 +194,7 @@ class LearnedSharing(Constraint):
         return total
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Return F for K: its symmetric and its other part, each over its factor."""
         symmetric = kernels.reynolds(full, table)

@@ -13,8 +13,7 @@ from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Extras, Parts
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Tie
+from eqjax.kernels.tied import Table, Tie
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ class SoftProjection(Constraint):
         return {"softness": Extra(PARAMS, jnp.log(jnp.asarray(odds, jnp.float32)))}
 
     def combine(
-        self, parts: Parts, extras: Extras, tables: Mapping[str, OrbitTable]
+        self, parts: Parts, extras: Extras, tables: Mapping[str, Table]
     ) -> dict[str, jax.Array]:
         """Return (1 - s) F + s P F."""
         s = jax.nn.sigmoid(extras["softness"]) if self.learned else self.softness
@@ -78,7 +77,7 @@ class SoftProjection(Constraint):
         return full
 
     def absorb(
-        self, full: jax.Array, ties: Mapping[str, Tie], table: OrbitTable
+        self, full: jax.Array, ties: Mapping[str, Tie], table: Table
     ) -> dict[str, jax.Array]:
         """Return F for K: what the projection takes away is made larger before."""
         projected = kernels.reynolds(full, table)

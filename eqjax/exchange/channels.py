@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax import kernels
+from eqjax.fields.fiber import Fiber
 from eqjax.layers import norms
 from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv, merge_fiber, split_fiber
@@ -96,7 +97,9 @@ def matched_order(
         raise ValueError("channels in feature groups are not matched; use 'as given'")
     real_out = weights.shape[-1]
     fiber = layer.fibers[1]
-    table = layer.ties_of(layer.group)["kernel"].table
+    if not isinstance(fiber, Fiber):
+        raise ValueError("channels are matched over fibers that the group permutes")
+    table = layer.ties_of(layer.group)["kernel"].orbits
     channels = real_out // fiber.size
     flat = np.asarray(weights, np.float64).reshape(-1, real_out)
     squares = (flat**2).sum(0)

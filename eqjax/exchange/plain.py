@@ -160,7 +160,7 @@ def _plain_conv(layer: conv.GroupConv, x: jax.Array, *, use_bias: bool) -> jax.A
     x, restore = _field(layer, x)
     layer._check_field(x)
     split, (_, fiber_out) = layer.feature_group_count, layer.fibers
-    window = layer._window_settings(x)
+    window = layer._window_settings(x.shape[1:-2])
     settings: dict[str, Any] = {
         "features": fiber_out.size * layer.features,
         "kernel_size": layer.taps,

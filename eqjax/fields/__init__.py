@@ -3,6 +3,22 @@
 from eqjax.fields.action import transform
 from eqjax.fields.augmentation import augment
 from eqjax.fields.fiber import Fiber, quotient, regular, trivial
-from eqjax.fields.irreps import lift_irreps as lift_irreps
+from eqjax.fields.irreps import (
+    IrrepsFiber,
+    is_permuted as is_permuted,
+    lift_irreps,
+    lower_irreps,
+    representations as representations,
+)
 
-__all__ = ["Fiber", "augment", "quotient", "regular", "transform", "trivial"]
+__all__ = [
+    "Fiber",
+    "IrrepsFiber",
+    "augment",
+    "lift_irreps",
+    "lower_irreps",
+    "quotient",
+    "regular",
+    "transform",
+    "trivial",
+]

@@ -10,11 +10,16 @@ import numpy as np
 from jax import lax
 
 from eqjax.fields.fiber import Fiber, regular, trivial
+from eqjax.fields.irreps import IrrepsFiber, turned
 from eqjax.groups.group import Group, difference
 
 
 def transform(
-    x: jax.Array, u: int | jax.Array, *, group: Group, fiber: Fiber | None = None
+    x: jax.Array,
+    u: int | jax.Array,
+    *,
+    group: Group,
+    fiber: Fiber | IrrepsFiber | None = None,
 ) -> jax.Array:
     """Act on a field from the left: (u . f)(p, a) = f(u^-1 p, u^-1 a).
 
@@ -25,6 +30,7 @@ def transform(
         traced, as under `jax.vmap`, if no element of the group changes the shape.
       group: the group that u belongs to.
       fiber: the fiber of x; the regular or the trivial one by its size if None.
+        Components of an `IrrepsFiber` are turned.
 
     Returns:
       An array of the shape of x, its spatial axes exchanged as u exchanges them.
@@ -54,11 +60,18 @@ def transform(
     if x.ndim == d + 2:
         return moved
     fiber = fiber or _fiber_of_size(x.shape[-2], group)
-    if fiber.ambient != group.ambient or fiber.size != x.shape[-2]:
+    same = isinstance(fiber, IrrepsFiber) or fiber.ambient == group.ambient
+    if not same or fiber.size != x.shape[-2]:
+        if isinstance(fiber, IrrepsFiber):
+            raise ValueError(
+                f"{fiber.irreps} have {fiber.size} components, got shape {x.shape}"
+            )
         raise ValueError(
             f"a fiber of {fiber.size} elements over {fiber.ambient!r} does not fit "
             f"shape {x.shape} and {group!r}{difference(fiber.ambient, group.ambient)}"
         )
+    if isinstance(fiber, IrrepsFiber):
+        return turned(moved, fiber, matrix, axis=-2)
     inverse = group.ambient.inverse[u]
     return moved[..., fiber.action[inverse], :]
 
@@ -86,7 +99,7 @@ def element_position(group: Group, u: int | jax.Array) -> Any:
 
 
 def _transform_traced(
-    x: jax.Array, position: jax.Array, group: Group, fiber: Fiber | None
+    x: jax.Array, position: jax.Array, group: Group, fiber: Fiber | IrrepsFiber | None
 ) -> jax.Array:
     def moved(u: int):
         return lambda x: transform(x, u, group=group, fiber=fiber)

@@ -1,23 +1,148 @@
-"""Images whose channels transform with the group: vectors, tensors, pseudoscalars.
+"""Fields whose values transform by irreps of O(3): scalars, vectors, tensors.
 
 An optical flow, a velocity field or a diffusion tensor is a field whose values
-transform under a representation rho of O(3): (u . f)(p) = rho(u) f(u^-1 p). Reading
-them in the frame of every group element gives scalars per fiber element,
+transform under a representation rho of O(3): (u . f)(p) = rho(u) f(u^-1 p). So a fiber
+need not be a set that the group permutes. It may be a space that the group turns, by an
+orthogonal matrix for every element, and a set of fiber elements is the special case of
+permutation matrices.
+
+Reading such values in the frame of every group element gives scalars per element,
 
     lift(f)(p, a) = rho(a)^-1 f(p),
 
-on which u acts as on any regular field.
+on which u acts as on any regular field; the adjoint, the mean of rho(a) f(p, a) over a,
+takes a regular field back.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
+
+UNIT = 1e-12  # entries of matrices that are nearer to 0 or 1 are meant to be there
+
+
+@dataclasses.dataclass(frozen=True)
+class IrrepsFiber:
+    """A fiber of components of irreps of O(3), laid out as e3nn-jax has them.
+
+    Takes the place of a `Fiber` in `GroupConv`, whose channels are then copies of all
+    irreps: for `IrrepsFiber("0e + 1o")` and 8 channels, the field (batch, *space, 4, 8)
+    holds eight scalars and eight vectors. Components of "1o" are in array axis order.
+
+    Attributes:
+      irreps: such as "0e + 1o", or an `e3nn_jax.Irreps`; kept as text.
+
+    >>> fiber = IrrepsFiber("2x0e + 1o")
+    >>> fiber.size
+    5
+    >>> fiber.matrix(-np.eye(3)).diagonal().tolist()
+    [1.0, 1.0, -1.0, -1.0, -1.0]
+    """
+
+    irreps: str
+
+    def __post_init__(self):
+        """Keep the irreps as text, which compares and hashes."""
+        object.__setattr__(self, "irreps", str(_parsed(str(self.irreps))))
+
+    @property
+    def size(self) -> int:
+        """Number of components."""
+        return _parsed(self.irreps).dim
+
+    @functools.cached_property
+    def blocks(self) -> tuple[tuple[int, str, int], ...]:
+        """(copies, irrep, components of one copy), in their order."""
+        return tuple((mul, str(ir), ir.dim) for mul, ir in _parsed(self.irreps))
+
+    def matrix(self, u: np.ndarray) -> np.ndarray:
+        """Return rho(u), (size, size), for an orthogonal (3, 3) matrix."""
+        return representations(self.irreps, np.asarray(u)[None])[0]
+
+
+def is_permuted(fiber: Any) -> bool:
+    """Tell whether a group permutes the elements of a fiber."""
+    return isinstance(fiber, Fiber)
+
+
+def representations(irreps: str, matrices: np.ndarray) -> np.ndarray:
+    """Return (count, dim, dim), rho(u) of orthogonal (count, d, d) matrices, float64.
+
+    Matrices of a line or a plane leave the further axes as they are.
+    """
+    d = matrices.shape[-1]
+    volume = np.tile(np.eye(3), (len(matrices), 1, 1))
+    volume[:, :d, :d] = matrices
+    return _representations(irreps, volume.tobytes())
+
+
+@functools.lru_cache(maxsize=1024)
+def _representations(irreps: str, matrices: bytes) -> np.ndarray:
+    volume = np.frombuffer(matrices).reshape(-1, 3, 3)
+    size = _parsed(irreps).dim
+    found = np.zeros((len(volume), size, size))
+    begin = 0
+    for copies, irrep in _parsed(irreps):
+        own = _irrep(irrep.l, irrep.p, matrices)
+        for _ in range(copies):
+            part = slice(begin, begin + irrep.dim)
+            found[:, part, part] = own
+            begin += irrep.dim
+    found.flags.writeable = False
+    return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _irrep(degree: int, parity: int, matrices: bytes) -> np.ndarray:
+    """Return (count, 2l + 1, 2l + 1): within the product of degrees l - 1 and 1."""
+    import e3nn_jax
+
+    volume = np.frombuffer(matrices).reshape(-1, 3, 3)
+    signs = np.rint(np.linalg.det(volume))[:, None, None]
+    if degree == 0:
+        return np.ones_like(signs) if parity == 1 else signs
+    if degree == 1:
+        return volume * signs if parity == 1 else volume
+    below = _irrep(degree - 1, 1, matrices)
+    coupling = e3nn_jax.clebsch_gordan(degree - 1, 1, degree).astype(float)
+    coupling = coupling * math.sqrt(2 * degree + 1)
+    found = np.einsum(
+        "abc,uad,ube,def->ucf", coupling, below, volume * signs, coupling, optimize=True
+    )
+    whole = np.rint(found)
+    found = np.where(np.abs(found - whole) < UNIT, whole, found)
+    return found if parity == 1 else found * signs
+
+
+@functools.lru_cache(maxsize=1024)
+def _parsed(irreps: str) -> Any:
+    import e3nn_jax  # takes seconds to import
+
+    try:
+        return e3nn_jax.Irreps(irreps)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"expected irreps of O(3), such as '0e + 1o + 2x2e', got {irreps!r}"
+        ) from error
+
+
+def turned(
+    x: jax.Array, fiber: IrrepsFiber, matrix: np.ndarray, *, axis: int = -1
+) -> jax.Array:
+    """Return x with its components along an axis multiplied by rho(matrix)."""
+    rho = jnp.asarray(fiber.matrix(matrix), x.dtype)
+    moved = jnp.tensordot(x, rho, [[axis], [1]], precision="highest")
+    return jnp.moveaxis(moved, -1, axis)
 
 
 def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
@@ -25,36 +150,65 @@ def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
 
     Args:
       x: (batch, *space, irreps.dim), channels laid out as e3nn-jax has them; "1o" is a
-        vector with components in array axis order.
+        vector with components in array axis order. In the plane it has three too, the
+        third along the normal: zero, for a flow within the plane.
       irreps: such as "1o" for a vector or "0e + 1o + 2e".
-      group: a subgroup of the ambient group that acts on a volume.
+      group: a subgroup of the ambient group, of a volume, a plane or a line.
 
     Returns:
       (batch, *space, |ambient|, irreps.dim).
 
     Raises:
-      ValueError: the group does not act on a volume, or the channels do not fit.
+      ValueError: the channels do not fit the irreps, or the axes the group.
+
+    >>> import eqjax as eq
+    >>> flow = jnp.ones((1, 6, 6, 2))
+    >>> vectors = jnp.pad(flow, [(0, 0)] * 3 + [(0, 1)])
+    >>> lift_irreps(vectors, "1o", group=eq.dihedral(4)).shape
+    (1, 6, 6, 8, 3)
     """
-    if group.dimension != 3:
-        raise ValueError(f"irreps of O(3) need a group of a volume, got {group!r}")
-    frames = _frames(group.ambient, irreps)
-    if x.ndim != 5 or x.shape[-1] != frames.shape[-1]:
+    ambient = group.ambient
+    frames = representations(irreps, ambient.matrices)[ambient.inverse]
+    _check(x, (frames.shape[-1],), irreps, group)
+    return jnp.einsum(
+        "...j,uij->...ui", x, jnp.asarray(frames, x.dtype), precision="highest"
+    )
+
+
+def lower_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
+    """Turn a regular field into an image with values in irreps of O(3).
+
+    The adjoint of `lift_irreps` up to the mean: what a lift has made comes back as it
+    was, and any layer between the two keeps its symmetry.
+
+    Args:
+      x: (batch, *space, |ambient|, irreps.dim).
+      irreps: of the values.
+      group: a subgroup of the ambient group.
+
+    Returns:
+      (batch, *space, irreps.dim).
+
+    Raises:
+      ValueError: the channels do not fit the irreps, or the axes the group.
+
+    >>> import eqjax as eq
+    >>> D4 = eq.dihedral(4)
+    >>> vectors = jax.random.normal(jax.random.key(0), (1, 6, 6, 3))
+    >>> field = lift_irreps(vectors, "1o", group=D4)
+    >>> bool(jnp.allclose(lower_irreps(field, "1o", group=D4), vectors, atol=1e-6))
+    True
+    """
+    matrices = representations(irreps, group.ambient.matrices)
+    _check(x, matrices.shape[:2], irreps, group)
+    weights = jnp.asarray(matrices / len(matrices), x.dtype)
+    return jnp.einsum("...ui,uji->...j", x, weights, precision="highest")
+
+
+def _check(x: jax.Array, last: tuple[int, ...], irreps: str, group: Group) -> None:
+    axes = group.dimension
+    if x.ndim != 1 + axes + len(last) or x.shape[1 + axes :] != last:
         raise ValueError(
-            f"expected (batch, 3 spatial axes, {frames.shape[-1]}) for irreps "
-            f"{irreps!r}, got shape {x.shape}"
+            f"expected (batch, {axes} spatial axes, {', '.join(map(str, last))}) for "
+            f"irreps {irreps!r} and {group!r}, got shape {x.shape}"
         )
-    return jnp.einsum("...j,uij->...ui", x, jnp.asarray(frames, x.dtype))
-
-
-@functools.cache
-def _frames(ambient: Group, irreps: str) -> np.ndarray:
-    """Return (|ambient|, dim, dim), rho(u)^-1 for every element u."""
-    import e3nn_jax  # takes seconds to import
-
-    rho = e3nn_jax.Irreps(irreps)
-    with jax.ensure_compile_time_eval():
-        matrices = [
-            np.asarray(rho.D_from_matrix(jnp.asarray(m, float)))
-            for m in ambient.matrices
-        ]
-    return np.stack(matrices)[ambient.inverse]

@@ -4,6 +4,15 @@ from eqjax.groups.axes import (
     check_preserved as check_preserved,
     preserving_subgroup as preserving_subgroup,
 )
+from eqjax.groups.closed import (
+    ClosedGroup,
+    Symmetry as Symmetry,
+    comparable as comparable,
+    exact_ambient as exact_ambient,
+    finite_matrices as finite_matrices,
+    orthogonal,
+    within as within,
+)
 from eqjax.groups.group import Group, difference as difference
 from eqjax.groups.isotypic import isotypic_components as isotypic_components
 from eqjax.groups.standard import (
@@ -16,4 +25,13 @@ from eqjax.groups.standard import (
     standard_group as standard_group,
 )
 
-__all__ = ["Group", "cyclic", "dihedral", "flip", "full_octahedral", "octahedral"]
+__all__ = [
+    "ClosedGroup",
+    "Group",
+    "cyclic",
+    "dihedral",
+    "flip",
+    "full_octahedral",
+    "octahedral",
+    "orthogonal",
+]

@@ -31,7 +31,7 @@ def preserving_subgroup(group: Group, values: Sequence) -> Group:
     """Return the largest subgroup whose axis permutations keep per-axis values."""
 
     def holds(matrix: np.ndarray) -> bool:
-        source = np.argmax(np.abs(matrix), axis=1)
-        return all(values[i] == values[j] for i, j in enumerate(source))
+        mixed = zip(*np.nonzero(np.abs(matrix) > 1e-9), strict=True)
+        return all(values[i] == values[j] for i, j in mixed)
 
     return group.keeping(holds)

@@ -294,7 +294,8 @@ class Group:
         """Return the subgroup of this name.
 
         Args:
-          name: a full name such as "D1:i+j", or a family such as "D1". Where several
+          name: a full name such as "D1:i+j", or a family such as "D1"; in a volume a
+            Hermann-Mauguin symbol, such as "4/mmm", may stand for it. Where several
             subgroups share the family, the first in the order of `subgroups` is
             meant, with a warning, unless `index` or `axis` picks one.
           index: which of the family, in the order of `subgroups`.
@@ -305,6 +306,9 @@ class Group:
         """
         if isinstance(index, str):
             raise TypeError(f"index is a number; for a direction pass axis={index!r}")
+        if self.dimension == 3:
+            family, colon, axes = name.partition(":")
+            name = naming.HERMANN_MAUGUIN.get(family, family) + colon + axes
         wanted = name if axis is None else f"{name}:{axis}"
         exact = [H for H in self.subgroups if H.name == wanted]
         kin = exact or [H for H in self.subgroups if H.family == wanted]
@@ -369,11 +373,13 @@ class Group:
         return f"Group({self.name}{inside})"
 
 
-def difference(a: Group, b: Group) -> str:
+def difference(a: object, b: object) -> str:
     """Return what tells two groups apart, to go on with in a message; "" if nothing.
 
     Groups of one name may have other matrices, or the same in another order.
     """
+    if not (isinstance(a, Group) and isinstance(b, Group)):
+        return ""
     if a == b or a.order != b.order or a.dimension != b.dimension:
         return ""
     unlike = np.any(a.matrices != b.matrices, axis=(1, 2))

@@ -32,6 +32,41 @@ _CENTRED_FAMILIES = {
     "T": "Th",
     "O": "Oh",
 }
+# Hermann-Mauguin symbol -> family, of the crystallographic groups of space.
+HERMANN_MAUGUIN = {
+    "1": "C1",
+    "-1": "Ci",
+    "2": "C2",
+    "m": "Cs",
+    "2/m": "C2h",
+    "222": "D2",
+    "mm2": "C2v",
+    "mmm": "D2h",
+    "4": "C4",
+    "-4": "S4",
+    "4/m": "C4h",
+    "422": "D4",
+    "4mm": "C4v",
+    "-42m": "D2d",
+    "4/mmm": "D4h",
+    "3": "C3",
+    "-3": "S6",
+    "32": "D3",
+    "3m": "C3v",
+    "-3m": "D3d",
+    "6": "C6",
+    "6/m": "C6h",
+    "622": "D6",
+    "6mm": "C6v",
+    "6/mmm": "D6h",
+    "-6": "C3h",
+    "-62m": "D3h",
+    "23": "T",
+    "m-3": "Th",
+    "432": "O",
+    "-43m": "Td",
+    "m-3m": "Oh",
+}
 _PLANAR_FAMILIES = {"Cs": "D1", "C2v": "D2", "C4v": "D4"}
 
 

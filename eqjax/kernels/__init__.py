@@ -1,6 +1,11 @@
 """Orbit tables, and the full arrays that tied parameters stand for."""
 
 from eqjax.kernels.action import transform_kernel as transform_kernel
+from eqjax.kernels.intertwiners import (
+    IntertwinerTable as IntertwinerTable,
+    Representation as Representation,
+    intertwiner_table as intertwiner_table,
+)
 from eqjax.kernels.orbits import (
     OrbitTable as OrbitTable,
     fiber_table as fiber_table,
@@ -8,7 +13,10 @@ from eqjax.kernels.orbits import (
 )
 from eqjax.kernels.tied import (
     PARAMETRIZATIONS as PARAMETRIZATIONS,
+    Table as Table,
     Tie as Tie,
+    cleared as cleared,
+    commuting as commuting,
     convolution_layout as convolution_layout,
     distance as distance,
     expand as expand,

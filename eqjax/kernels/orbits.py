@@ -17,11 +17,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.axes import check_preserved
 from eqjax.groups.group import Group, difference
+from eqjax.ops.precision import accurate
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,6 +64,46 @@ class OrbitTable:
         """(order, entries) flat positions: where u . K reads each of its entries."""
         return np.stack([np.argsort(moved) for moved in _moved(self.actions)])
 
+    @property
+    def cells(self) -> Any:
+        """(entries,) numbers of the sets that the group mixes among themselves."""
+        return self.index.reshape(-1)
+
+    def same_as(self, other: Any) -> bool:
+        """Tell whether another table has the same orbits."""
+        same = isinstance(other, OrbitTable)
+        return same and np.array_equal(self.index, other.index)
+
+    def spread(self, values: Any, *, squares: bool = False) -> Any:
+        """Return the full array of (num_orbits, *rest) values of its entries."""
+        del squares  # which move along orbits like anything else
+        return values[self.index]
+
+    def mean(self, full: Any, *, squares: bool = False) -> Any:
+        """Return (num_orbits, *rest), the mean over every orbit of a full array.
+
+        Taken as the representative plus the mean deviation from it, so that an array
+        which is constant on the orbits is read out without any rounding.
+        """
+        del squares
+        rest = full.shape[len(self.shape) :]
+        index = self.index.reshape(-1)
+        flat = accurate(full.reshape(index.size, *rest))
+        first = flat[self.representative]
+        deviation = jnp.zeros_like(first).at[index].add(flat - first[index])
+        size = jnp.asarray(self.size.clip(1), first.dtype)
+        mean = first + deviation / size.reshape(-1, *[1] * len(rest))
+        return mean.astype(full.dtype)
+
+    def drawn(self, full: Any) -> Any:
+        """Return (num_orbits, *rest) of a random array, each of the size of entries."""
+        rest = full.shape[len(self.shape) :]
+        return full.reshape(-1, *rest)[self.representative]
+
+    def moved(self, entries: Any, position: int) -> Any:
+        """Return u . K for (..., entries, channels), u at a position of the group."""
+        return entries[..., self.sources[position], :]
+
     def transformed(self, each: Any) -> Any:
         """Transform one array by each element u of the group: K_u(u^-1 entry).
 
@@ -96,7 +138,7 @@ def kernel_table(
       ValueError: the group does not map the taps to themselves, or a fiber belongs to
         another ambient group.
     """
-    _check_fibers(group, fiber_in, fiber_out)
+    check_fibers(group, fiber_in, fiber_out)
     check_preserved(group, kernel_size, "kernel_size")
     actions = _kernel_actions(group, kernel_size, fiber_in, fiber_out)
     shape = (*kernel_size, fiber_in.size, fiber_out.size)
@@ -106,25 +148,36 @@ def kernel_table(
 @functools.cache
 def fiber_table(group: Group, fiber: Fiber) -> OrbitTable:
     """Return the orbits of a group on a fiber, a table of shape (fiber.size,)."""
-    _check_fibers(group, fiber)
+    check_fibers(group, fiber)
     return _orbits(group, (fiber.action[list(group.elements)],), (fiber.size,))
 
 
-def _check_fibers(group: Group, *fibers: Fiber) -> None:
+def check_fibers(group: Group, *fibers: Any) -> None:
+    """Raise unless a group acts on fibers; on those of irreps, every one does."""
     for fiber in fibers:
-        if fiber.ambient != group.ambient:
+        if isinstance(fiber, Fiber) and fiber.ambient != group.ambient:
             raise ValueError(
                 f"fiber of ambient group {fiber.ambient!r} does not fit a layer "
                 f"over {group.ambient!r}{difference(fiber.ambient, group.ambient)}"
             )
 
 
-def _tap_action(group: Group, kernel_size: tuple[int, ...]) -> np.ndarray:
-    """Return (group order, taps) integers: the tap that each tap is moved to."""
+def tap_offsets(kernel_size: tuple[int, ...]) -> np.ndarray:
+    """Return (taps, axes) integers, twice the offset of every tap from the centre."""
+    if not kernel_size:
+        return np.zeros((1, 3), np.int64)
     extent = np.array(kernel_size)
     grid = np.stack(np.meshgrid(*map(np.arange, kernel_size), indexing="ij"), axis=-1)
-    doubled = 2 * grid.reshape(-1, len(kernel_size)) - (extent - 1)
-    moved = (np.einsum("uij,tj->uti", group.matrices, doubled) + extent - 1) // 2
+    return 2 * grid.reshape(-1, len(kernel_size)) - (extent - 1)
+
+
+def tap_permutations(matrices: np.ndarray, kernel_size: tuple[int, ...]) -> np.ndarray:
+    """Return (order, taps) integers: the tap that each tap is moved to."""
+    if not kernel_size:
+        return np.zeros((len(matrices), 1), np.int64)
+    extent = np.array(kernel_size)
+    moved = np.einsum("uij,tj->uti", matrices, tap_offsets(kernel_size))
+    moved = (moved + extent - 1) // 2
     return np.ravel_multi_index(tuple(np.moveaxis(moved, -1, 0)), kernel_size)
 
 
@@ -133,7 +186,7 @@ def _kernel_actions(
 ) -> tuple[np.ndarray, ...]:
     elements = list(group.elements)
     return (
-        _tap_action(group, kernel_size),
+        tap_permutations(group.matrices, kernel_size),
         fiber_in.action[elements],
         fiber_out.action[elements],
     )

@@ -1,7 +1,9 @@
 """Tied parameters and the full arrays they stand for: pure functions of both.
 
 A tied parameter holds one entry per orbit of a table; the full array K repeats it
-along the orbits. Two parametrizations of the same space:
+along the orbits. (Where a group turns fibers and does not permute them, there are
+coordinates in a basis in the place of orbits: `eqjax.kernels.intertwiners`.) Two
+parametrizations of the same space:
 
     tied:         K = kernel[index]
     orthonormal:  K = kernel[index] / sqrt(size[index])
@@ -22,12 +24,56 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from eqjax.kernels.orbits import OrbitTable
+from eqjax.fields.irreps import is_permuted
+from eqjax.groups.axes import check_preserved
+from eqjax.groups.closed import Symmetry
+from eqjax.groups.group import Group
+from eqjax.kernels.intertwiners import (
+    IntertwinerTable,
+    Representation,
+    intertwiner_table,
+)
+from eqjax.kernels.orbits import OrbitTable, fiber_table, kernel_table
 from eqjax.ops.precision import accurate, norm
 
+Table = OrbitTable | IntertwinerTable  # which arrays commute, in one of two forms
 Parametrization = Literal["tied", "orthonormal"]
 PARAMETRIZATIONS = ("tied", "orthonormal")
 Initializer = Callable[..., Array]
+
+
+def commuting(
+    group: Symmetry,
+    kernel_size: tuple[int, ...],
+    *fibers: Representation,
+    rings: int | None = None,
+) -> Table:
+    """Return which full arrays over taps and fibers commute with a group.
+
+    Args:
+      group: that permutes fibers, or turns them.
+      kernel_size: taps per axis; () for arrays that belong to one field, as a bias.
+      *fibers: of what a kernel reads and writes; of a bias, the one that it is in.
+      rings: how many radial functions kernels have for a group of infinite order; one
+        per distance of taps if None.
+
+    Raises:
+      ValueError: the group does not map the taps to themselves, or a fiber belongs to
+        another ambient group.
+    """
+    permuted = [fiber for fiber in fibers if is_permuted(fiber)]
+    if permuted and not isinstance(group, Group):
+        raise ValueError(
+            f"{group!r} acts on irreps alone; fields over the elements of a group need "
+            "a Group, such as eq.full_octahedral()"
+        )
+    if len(permuted) < len(fibers) or not isinstance(group, Group):
+        if isinstance(group, Group) and kernel_size:
+            check_preserved(group, kernel_size, "kernel_size")
+        return intertwiner_table(group, kernel_size, *fibers, rings=rings)
+    if len(fibers) == 1:
+        return fiber_table(group, *permuted)
+    return kernel_table(group, kernel_size, *permuted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +88,7 @@ class Tie:
         bias or a scale.
     """
 
-    table: OrbitTable
+    table: Table
     parametrization: str = "tied"
     maps: bool = False
 
@@ -53,6 +99,20 @@ class Tie:
                 f"parametrization must be one of {', '.join(PARAMETRIZATIONS)}, got "
                 f"{self.parametrization!r}"
             )
+
+    @property
+    def orbits(self) -> OrbitTable:
+        """The table, where it is one of orbits.
+
+        Raises:
+          ValueError: the group turns fibers and does not permute them.
+        """
+        if not isinstance(self.table, OrbitTable):
+            raise ValueError(
+                "expected fibers that the group permutes, such as eq.regular(group), "
+                "got irreps: there are no orbits of entries"
+            )
+        return self.table
 
     @property
     def size(self) -> np.ndarray | Array:
@@ -71,14 +131,11 @@ def expand(kernel: Inexact[Array, "orbits ..."], tie: Tie) -> Inexact[Array, ...
     """Return the full array K of shape (*table.shape, *rest) for a tied parameter."""
     if tie.parametrization == "orthonormal":
         kernel = kernel * _per_orbit(tie.unit, kernel)
-    return kernel[tie.table.index]
+    return tie.table.spread(kernel)
 
 
 def project(full: Inexact[Array, ...], tie: Tie) -> Inexact[Array, "orbits ..."]:
     """Return the parameter of the nearest tied array, the orbit average of K.
-
-    The average is taken as the representative plus the mean deviation from it, so that
-    a K which is constant on the orbits is read out without any rounding.
 
     Args:
       full: (*table.shape, *rest).
@@ -87,26 +144,20 @@ def project(full: Inexact[Array, ...], tie: Tie) -> Inexact[Array, "orbits ..."]
     Returns:
       (num_orbits, *rest); `expand` of it is the Reynolds projection of K.
     """
-    table = tie.table
-    rest = full.shape[len(table.shape) :]
-    index = table.index.reshape(-1)
-    flat = accurate(full.reshape(index.size, *rest))
-    first = flat[table.representative]
-    deviation = jnp.zeros_like(first).at[index].add(flat - first[index])
-    mean = first + deviation / _per_orbit(tie.size, first)
+    mean = accurate(tie.table.mean(accurate(full)))
     if tie.parametrization == "orthonormal":
         mean = mean / _per_orbit(tie.unit, mean)
-    return _clear_padding(mean.astype(full.dtype), table)
+    return cleared(mean.astype(full.dtype), tie.table)
 
 
-def reynolds(full: Inexact[Array, ...], table: OrbitTable) -> Inexact[Array, ...]:
+def reynolds(full: Inexact[Array, ...], table: Table) -> Inexact[Array, ...]:
     """Project K onto the arrays that are constant on the orbits of a table."""
     tie = Tie(table)
     return expand(project(full, tie), tie)
 
 
 def weighted_sum(
-    full: Inexact[Array, ...], table: OrbitTable, weights: Inexact[Array, " order"]
+    full: Inexact[Array, ...], table: Table, weights: Inexact[Array, " order"]
 ) -> Inexact[Array, ...]:
     """Return sum_u weights[u] u . K over the elements of the table's group."""
     each = jnp.broadcast_to(full, (len(weights), *full.shape))
@@ -114,7 +165,7 @@ def weighted_sum(
     return jnp.tensordot(weights.astype(full.dtype), moved, 1, precision="highest")
 
 
-def distance(full: Inexact[Array, ...], table: OrbitTable) -> Inexact[Array, ""]:
+def distance(full: Inexact[Array, ...], table: Table) -> Inexact[Array, ""]:
     """Return |K - P K| / |K|, with P the Reynolds projection; zero for K = 0."""
     full = accurate(full)
     size = norm(full)
@@ -174,9 +225,9 @@ def tied_initializer(init: Initializer, tie: Tie) -> Initializer:
             full = nn.meta.unbox(drawn)
             full = full.reshape(*taps, fiber_in, c_in, fiber_out, c_out)
             full = jnp.swapaxes(full, -3, -2)
-        entries = full.reshape(-1, *rest)[table.representative]
+        entries = table.drawn(full)
         entries = (entries / _per_orbit(tie.unit, entries)).astype(dtype)
-        return _boxed_as(drawn, _clear_padding(entries, table))
+        return _boxed_as(drawn, cleared(entries, table))
 
     return initialize
 
@@ -217,7 +268,7 @@ def identity_kernel(shape: tuple[int, ...]) -> np.ndarray:
     return kernel
 
 
-def _clear_padding(entries: jax.Array, table: OrbitTable) -> jax.Array:
+def cleared(entries: jax.Array, table: Table) -> jax.Array:
     """Set the entries of empty orbits to zero."""
     if table.group is not None:
         return entries

@@ -2,6 +2,7 @@
 
 from eqjax.layers.base import TiedModule as TiedModule
 from eqjax.layers.conv import GroupConv, GroupConvTranspose, InvariantHead, LiftingConv
+from eqjax.layers.irreps import IrrepsConv, IrrepsLinear
 from eqjax.layers.mixed import MixedGroupConv, MixedInvariantHead, MixedLiftingConv
 from eqjax.layers.norms import (
     BatchNorm,
@@ -20,6 +21,8 @@ __all__ = [
     "GroupConvTranspose",
     "GroupNorm",
     "InvariantHead",
+    "IrrepsConv",
+    "IrrepsLinear",
     "LayerNorm",
     "LiftingConv",
     "MixedGroupConv",

@@ -14,9 +14,10 @@ import numpy as np
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
+from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
-from eqjax.kernels.tied import Initializer, Tie
+from eqjax.kernels.tied import Initializer, Table, Tie
 
 
 class TiedModule(nn.Module, kw_only=True):
@@ -57,7 +58,7 @@ class TiedModule(nn.Module, kw_only=True):
         """Reject a name in place of a group, and a constraint that does not fit it."""
         super().__post_init__()
         group = getattr(self, "group", None)
-        if not isinstance(group, Group):
+        if not isinstance(group, Symmetry):
             raise TypeError(
                 f"{type(self).__name__} needs a Group, such as "
                 f"eq.dihedral(4).subgroup('C4'), got group={group!r}"
@@ -96,7 +97,7 @@ class TiedModule(nn.Module, kw_only=True):
         }
 
     @property
-    def tables(self) -> dict[str, OrbitTable]:
+    def tables(self) -> dict[str, Table]:
         """The orbits of the layer's group on each full array."""
         return {name: tie.table for name, tie in self.ties_of(self.group).items()}
 

@@ -18,29 +18,26 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from eqjax import kernels
-from eqjax.fields.fiber import Fiber, regular, trivial
-from eqjax.groups.axes import check_preserved
+from eqjax.fields.fiber import regular, trivial
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import fiber_table, kernel_table
-from eqjax.kernels.tied import Initializer, Parametrization, Tie
-from eqjax.layers.base import TiedModule
+from eqjax.kernels.intertwiners import Representation
+from eqjax.kernels.tied import Initializer, Parametrization
+from eqjax.layers.convolving import Convolving
 from eqjax.ops.convolution import convolve, convolve_transpose
 from eqjax.ops.precision import mean
 from eqjax.ops.windows import (
     Padding,
     Pairs,
     Window,
-    per_axis,
     resolve_padding,
     sizes,
 )
 
 
-class GroupConv(TiedModule):
+class GroupConv(Convolving):
     """Convolve a field over the ambient group, commuting with a subgroup.
 
     The real width is |G| times `features`, with G the ambient group: over D4, 16
@@ -68,7 +65,8 @@ class GroupConv(TiedModule):
         the fan-in is that of the full kernel.
       bias_init: initializer of the full bias, (fiber_out, features).
       group: the subgroup that the layer commutes with.
-      fiber_in: fiber of the input; regular if None.
+      fiber_in: fiber of the input; regular if None. An `IrrepsFiber` for values that
+        the group turns, as vectors.
       fiber_out: fiber of the output; regular if None.
       parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
       constraint: how kernel and bias arise from the parameters; see
@@ -83,7 +81,7 @@ class GroupConv(TiedModule):
     (2, 28, 28, 8, 16)
     """
 
-    morphable: ClassVar[frozenset[str]] = TiedModule.morphable | {
+    morphable: ClassVar[frozenset[str]] = Convolving.morphable | {
         "features",
         "precision",
         "kernel_init",
@@ -102,41 +100,15 @@ class GroupConv(TiedModule):
     kernel_init: Initializer = nn.initializers.lecun_normal()
     bias_init: Initializer = nn.initializers.zeros_init()
     group: Group = dataclasses.field(kw_only=True)
-    fiber_in: Fiber | None = dataclasses.field(default=None, kw_only=True)
-    fiber_out: Fiber | None = dataclasses.field(default=None, kw_only=True)
+    fiber_in: Representation | None = dataclasses.field(default=None, kw_only=True)
+    fiber_out: Representation | None = dataclasses.field(default=None, kw_only=True)
     parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
 
     @property
-    def fibers(self) -> tuple[Fiber, Fiber]:
+    def fibers(self) -> tuple[Representation, Representation]:
         """The input and the output fiber."""
-        everything = regular(self.group)
-        return self.fiber_in or everything, self.fiber_out or everything
-
-    @property
-    def taps(self) -> tuple[int, ...]:
-        """Taps per spatial axis."""
-        return per_axis(self.kernel_size, self.group.dimension, "kernel_size")
-
-    def ties_of(self, group: Group) -> dict[str, Tie]:
-        """Return the ties of kernel and bias to a group."""
-        fiber_in, fiber_out = self.fibers
-        table = kernel_table(group, self.taps, fiber_in, fiber_out)
-        ties = {"kernel": Tie(table, self.parametrization, maps=True)}
-        if self.use_bias:
-            along_fiber = fiber_table(group, fiber_out)
-            ties["bias"] = Tie(along_fiber, self.parametrization)
-        return ties
-
-    def check_identity(self) -> None:
-        """Raise ValueError unless the grid is kept and channels are not split."""
-        strides = per_axis(self.strides, self.group.dimension, "strides")
-        keeps = self.padding in ("SAME", "CIRCULAR") and set(strides) == {1}
-        if not keeps or self.feature_group_count != 1:
-            raise ValueError(
-                "the identity needs strides of 1, padding SAME or CIRCULAR and one "
-                f"feature group, got strides {strides}, padding {self.padding!r} and "
-                f"{self.feature_group_count} feature groups"
-            )
+        fiber_in, fiber_out = self.fiber_in, self.fiber_out
+        return fiber_in or regular(self.group), fiber_out or regular(self.group)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -155,57 +127,17 @@ class GroupConv(TiedModule):
                 f"feature_group_count {split} must divide both the {x.shape[-1]} input "
                 f"channels and the {self.features} features"
             )
-        kernel, bias, x = self._parameters(x, x.shape[-1] // split)
+        kernel, bias, x = self._parameters(x, x.shape[-1] // split, self.features)
         y = convolve(
             merge_fiber(x, split),
             kernels.convolution_layout(kernel, split),
             circular=self.padding == "CIRCULAR",
             feature_group_count=split,
             precision=self.precision,
-            **self._window_settings(x),
+            **self._window_settings(x.shape[1:-2]),
         )
         y = split_fiber(y, self.fibers[1].size, split)
         return y if bias is None else y + bias
-
-    def window(self, space: int | Sequence[Any]) -> Window:
-        """Return the window that slides over a grid of so many points per axis."""
-        space = sizes(space, self.group.dimension)
-        strides, dilation = self._spacing()
-        padding = resolve_padding(self.padding, space, self.taps, strides, dilation)
-        return Window(space, self.taps, strides, dilation, padding)
-
-    def _window_settings(self, x: jax.Array) -> dict[str, Any]:
-        window = self.window(x.shape[1:-2])
-        if any(isinstance(n, int) and n == 0 for n in window.output_size):
-            raise ValueError(
-                f"a {window.taps} kernel with dilation {window.dilation} and padding "
-                f"{window.padding} does not fit into an input of size {window.size}"
-            )
-        return {
-            "strides": window.strides,
-            "padding": window.padding,
-            "dilation": window.dilation,
-        }
-
-    def _spacing(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        d = self.group.dimension
-        strides = per_axis(self.strides, d, "strides")
-        dilation = per_axis(self.kernel_dilation, d, "kernel_dilation")
-        check_preserved(self.group, strides, "strides")
-        check_preserved(self.group, dilation, "kernel_dilation")
-        return strides, dilation
-
-    def _parameters(self, x: jax.Array, c_in: int):
-        """Return full kernel and bias (or None), and x, all in one dtype."""
-        inits = {
-            "kernel": (self.kernel_init, (c_in, self.features)),
-            "bias": (self.bias_init, (self.features,)),
-        }
-        full = self.full_arrays(inits, self.param_dtype)
-        x, kernel, bias = promote_dtype(
-            x, full["kernel"], full.get("bias"), dtype=self.dtype
-        )
-        return kernel, bias, x
 
     def _check_field(self, x: jax.Array) -> None:
         d, fiber = self.group.dimension, self.fibers[0]
@@ -237,7 +169,7 @@ class LiftingConv(GroupConv):
     """
 
     @property
-    def fibers(self) -> tuple[Fiber, Fiber]:
+    def fibers(self) -> tuple[Representation, Representation]:
         """The trivial fiber of the image and the output fiber."""
         _check_default("LiftingConv reads the trivial fiber", "fiber_in", self.fiber_in)
         return trivial(self.group), self.fiber_out or regular(self.group)
@@ -280,8 +212,9 @@ class GroupConvTranspose(GroupConv):
         self._check_field(x)
         if self.feature_group_count != 1:
             raise ValueError("GroupConvTranspose has no feature groups; use 1")
-        kernel, bias, x = self._parameters(x, x.shape[-1])
-        settings = {**self._window_settings(x), "strides": self._spacing()[0]}
+        kernel, bias, x = self._parameters(x, x.shape[-1], self.features)
+        settings = self._window_settings(x.shape[1:-2])
+        settings["strides"] = self._spacing()[0]
         y = convolve_transpose(
             merge_fiber(x),
             kernels.convolution_layout(kernel),
@@ -332,7 +265,7 @@ class InvariantHead(GroupConv):
     kernel_size: int | Sequence[int] = 1
 
     @property
-    def fibers(self) -> tuple[Fiber, Fiber]:
+    def fibers(self) -> tuple[Representation, Representation]:
         """The input fiber and the trivial one."""
         _check_default("InvariantHead writes one value", "fiber_out", self.fiber_out)
         return self.fiber_in or regular(self.group), trivial(self.group)
@@ -360,7 +293,7 @@ def _check_channels_last(x: jax.Array) -> None:
         )
 
 
-def _check_default(reason: str, name: str, value: Fiber | None) -> None:
+def _check_default(reason: str, name: str, value: Any) -> None:
     if value is not None:
         raise ValueError(f"{reason}; {name} must be None, got {value}")
 

@@ -34,13 +34,16 @@ def unit_step_weight(tie: Tie) -> np.ndarray | jax.Array:
     return tie.unit
 
 
-def carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
+def carry(
+    leaf: jax.Array, move: Move, weight: Weight, *, squares: bool = False
+) -> jax.Array:
     """Carry a quantity of which one unit is worth weight(tie) per entry of K.
 
     Args:
       leaf: (*stacked, num_orbits of the source, *rest).
       move: from one tie to another, under stacked leading axes.
       weight: of the quantity.
+      squares: it holds squares of others, and has no sign.
 
     Returns:
       (*stacked, num_orbits of the target, *rest).
@@ -52,8 +55,10 @@ def carry(leaf: jax.Array, move: Move, weight: Weight) -> jax.Array:
 
     def move_one(leaf: jax.Array) -> jax.Array:
         worth = leaf * per_orbit(move.source, leaf)
-        full = kernels.expand(worth, Tie(move.source.table))
-        new = kernels.project(full, Tie(move.target.table))
+        full = move.source.table.spread(worth, squares=squares)
+        new = kernels.cleared(
+            move.target.table.mean(full, squares=squares), move.target.table
+        )
         return new / per_orbit(move.target, new)
 
     return under_stacked_axes(move_one, move.stacked)(leaf)

@@ -14,10 +14,10 @@ from typing import Any
 import flax
 import flax.linen as nn
 import jax
-import numpy as np
 from flax.traverse_util import flatten_dict
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.closed import comparable
 from eqjax.groups.group import difference
 from eqjax.kernels.tied import Tie
 from eqjax.layers.base import TiedModule
@@ -118,7 +118,7 @@ def match(
             continue
         tie, other = a.ties[path], b.ties[path]
         _check_widths(path, a, b)
-        same_orbits = np.array_equal(tie.table.index, other.table.index)
+        same_orbits = tie.table.same_as(other.table)
         if not same_orbits or tie.parametrization != other.parametrization:
             plan.moves[path] = Move(tie, other, a.stacked[path])
     return plan
@@ -227,7 +227,7 @@ def _check_layers(path: Path, source: TiedModule, target: TiedModule) -> None:
             f"{show(path)} is a {type(source).__name__} in the source model and a "
             f"{type(target).__name__} in the target"
         )
-    if source.group.ambient != target.group.ambient:
+    if not comparable(source.group, target.group):
         raise ValueError(
             f"{show(path)} lives over {source.group.ambient!r} in the source model and "
             f"over {target.group.ambient!r} in the target"

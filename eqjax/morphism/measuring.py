@@ -142,10 +142,14 @@ def warn_of_steps(optimizer: optax.GradientTransformation, plan: Plan) -> None:
 
 def growth(move: Move, weight: Weight) -> float:
     """Return by how much one unit is worth more after a move, mean over the orbits."""
-    target = move.target.table
-    full = np.asarray(weight(move.source))[move.source.table.index]
-    worth = np.bincount(target.index.reshape(-1), full.reshape(-1)) / target.size
-    return float(np.mean(np.asarray(weight(move.target)) / worth))
+    source, target = move.source.table, move.target.table
+    with jax.ensure_compile_time_eval():
+        per_entry = source.spread(jnp.asarray(weight(move.source)), squares=True)
+        worth = np.asarray(target.mean(per_entry, squares=True))
+    reached = worth > 1e-12 * worth.max(
+        initial=0
+    )  # a basis may turn what others do not
+    return float(np.mean(np.asarray(weight(move.target))[reached] / worth[reached]))
 
 
 def _update(

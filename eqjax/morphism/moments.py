@@ -139,7 +139,8 @@ def carry_optimizer(
         else:
             weight = functools.partial(moment_weight, power=found.power or 0)
         leaf = jnp.asarray(found.leaf)
-        new.append(carry(leaf, moves[(PARAMS, *found.owner)], weight))
+        move = moves[(PARAMS, *found.owner)]
+        new.append(carry(leaf, move, weight, squares=found.power == 2))
     return jax.tree.unflatten(jax.tree.structure(opt_state), new)
 
 

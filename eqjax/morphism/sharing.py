@@ -61,7 +61,9 @@ def _distances(
     own: Mapping[tuple[str, str], Any],
 ) -> dict[str, int]:
     matrices = {name: value for (_, name), value in own.items()}
-    tables = {n: tie.table for n, tie in layer.ties_of(layer.group).items() if tie.maps}
+    tables = {
+        n: tie.orbits for n, tie in layer.ties_of(layer.group).items() if tie.maps
+    }
     found = {}
     chosen = {}
     for name, table in tables.items():
@@ -72,7 +74,7 @@ def _distances(
         if group <= layer.group:
             orbits = layer.ties_of(group)
             found[group.name] = sum(
-                partition_distance(labels, orbits[name].table.index)
+                partition_distance(labels, orbits[name].orbits.index)
                 for name, each in chosen.items()
                 for labels in each
             )

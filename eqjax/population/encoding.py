@@ -55,7 +55,7 @@ def orbit_variables(
     found = _checked(model, inputs, call_kwargs)
     flat = {}
     for path, tie in found.ties.items():
-        table, entries = tie.table, tie.table.index.size
+        table, entries = tie.orbits, tie.orbits.index.size
         flat[(*path[1:], "index")] = table.index
         flat[(*path[1:], "size")] = _pad(table.size, entries)
         flat[(*path[1:], "representative")] = _pad(table.representative, entries)
@@ -118,7 +118,7 @@ def encode(
     state = nn.meta.unbox(state)
     _check_params(state, found.shapes)
     state = _map_tied(
-        lambda leaf, tie: _pad(leaf, tie.table.index.size),
+        lambda leaf, tie: _pad(leaf, tie.orbits.index.size),
         state,
         found,
         lambda tie: tie.table.num_orbits,
@@ -149,7 +149,7 @@ def decode(
     tables = flatten_dict(flax.core.unfreeze(state.collections[ORBITS]))
     for path, tie in found.ties.items():
         index = tables[(*path[1:], "index")]
-        if not np.array_equal(index, tie.table.index):
+        if not np.array_equal(index, tie.orbits.index):
             raise ValueError(
                 f"{show(path)} is not tied along the orbits of {tie.table.group!r}; "
                 "decode with the model whose groups the member has"
@@ -158,7 +158,7 @@ def decode(
         lambda leaf, tie: leaf[: tie.table.num_orbits].copy(),
         state,
         found,
-        lambda tie: tie.table.index.size,
+        lambda tie: tie.orbits.index.size,
     )
     rest = {name: v for name, v in state.collections.items() if name != ORBITS}
     state = state._replace(collections=rest)
@@ -194,7 +194,7 @@ def check_encodable(
             f"a layer does not take its groups from data: {error}"
         ) from None
     for path, tie in found.ties.items():
-        if params[path[1:]].shape[0] != tie.table.index.size + 1:
+        if params[path[1:]].shape[0] != tie.orbits.index.size + 1:
             raise ValueError(
                 f"{show(path)} does not see the collection {ORBITS!r}; let lifted "
                 "modules pass it on, as by variable_axes={'orbits': None}"
@@ -232,7 +232,7 @@ def relax(
     for path, tie in found.ties.items():
         old, new = (_traced_tie(tables, path, tie) for tables in (before, after))
         moves[path] = Move(old, new, stacked=0)
-        same[path[1:]] = jnp.all(old.table.index == new.table.index)
+        same[path[1:]] = jnp.all(old.orbits.index == new.orbits.index)
     params = flatten_dict(flax.core.unfreeze(state.params))
     moved: dict[Path, jax.Array] = {
         path: carry(leaf, moves[PARAMS, *path], value_weight) if path in same else leaf

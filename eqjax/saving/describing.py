@@ -23,6 +23,7 @@ from jax import lax
 
 from eqjax import constraints, fields, layers, models
 from eqjax.exchange import plain
+from eqjax.groups.closed import ClosedGroup, orthogonal
 from eqjax.groups.group import Group
 from eqjax.groups.standard import STANDARD, standard_group
 from eqjax.morphism import regrouping
@@ -66,6 +67,8 @@ def _described(value: Any, seen: dict[int, int]) -> Any:
         return {KIND: "dict", "of": pairs}
     if isinstance(value, Group):
         return _group(value)
+    if isinstance(value, ClosedGroup):
+        return {KIND: "closed group", "name": value.name}
     if isinstance(value, lax.Precision):
         return {KIND: "precision", "name": value.name}
     if isinstance(value, functools.partial):
@@ -110,6 +113,8 @@ def restore(
         return {again(key): again(value) for key, value in rest["of"]}
     if kind == "group":
         return _restored_group(**rest)
+    if kind == "closed group":
+        return orthogonal().subgroup(rest["name"])
     if kind == "precision":
         return lax.Precision[rest["name"]]
     if kind == "partial":

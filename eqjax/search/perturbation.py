@@ -28,7 +28,7 @@ from flax.traverse_util import unflatten_dict
 from eqjax.constraints.mixture import Mixture
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
-from eqjax.kernels.orbits import OrbitTable
+from eqjax.kernels.tied import Table
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.carrying import under_stacked_axes
 from eqjax.morphism.discretization import Rebuild
@@ -240,7 +240,7 @@ def _beside_the_least(
 
 
 def added_part(
-    full: jax.Array, table: OrbitTable, group: Group, larger: Sequence[Group]
+    full: jax.Array, table: Table, group: Group, larger: Sequence[Group]
 ) -> jax.Array:
     """Return the part of a full array that a group allows and larger ones do not.
 

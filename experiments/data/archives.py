@@ -42,7 +42,10 @@ def _checked(
     names: tuple[str, str],
     shape: tuple[int, int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, height, width, channels) and labels (n,).
+    """Return images (n, *space, channels) and labels (n,).
+
+    The last axis holds channels if it has at most four; else there is one channel, so
+    that (n, 28, 28, 28) are volumes, as in MedMNIST.
 
     Args:
       file: to name in errors.
@@ -70,13 +73,16 @@ def _checked(
         )
     if shape is not None and images.ndim > 1 and images[0].size == np.prod(shape):
         images = images.reshape(len(images), *shape)
-    if images.ndim == 3:
+    found = images.shape
+    channels_first = images.ndim > 3 and images.shape[1] <= 4 < min(images.shape[2:])
+    if images.ndim > 1 and images.shape[-1] > 4:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] > 4 or len(images) != len(whole):
+    if channels_first or images.ndim not in (3, 4, 5) or len(images) != len(whole):
         raise ValueError(
             f"{file}: images should be (n, height, width) or (n, height, width, "
             f"channels) for n = {len(whole)} labels, with at most 4 channels in the "
-            f"last axis, found {images.shape}"
+            f"last axis, volumes with one axis more or sequences with one less, found "
+            f"{found}"
         )
     return images, whole
 
@@ -128,7 +134,7 @@ def read_pair(
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """Any .npz file of images and labels.
+    """Any .npz file of images, volumes or sequences, and labels.
 
     Either one array of each (`images`, `labels`), split at random, a tenth for the test
     and a tenth of the rest for validation; or with parts of their own (`train_images`,

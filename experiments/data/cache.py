@@ -35,7 +35,7 @@ class Contents:
     """All that a source holds, its images one after another.
 
     Attributes:
-      images: (height, width, channels) each, of one shape, uint8 or float32 in [0, 1].
+      images: (*space, channels) each, of one shape, uint8 or float32 in [0, 1].
       labels: (n,), class numbers from 0.
       parts: numbers of the training, validation and test images.
       shape: of an image.
@@ -49,7 +49,7 @@ class Contents:
     images: Iterator[np.ndarray]
     labels: np.ndarray
     parts: tuple[np.ndarray, np.ndarray, np.ndarray]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: type[np.generic]
     classes: int
     normalization: tuple[Sequence[float], Sequence[float]] | None = None
@@ -244,7 +244,8 @@ def _write_images(
             store.write(pixels.reshape(contents.shape).data)
             if name == "train":
                 values = unit(pixels).astype(np.float64)
-                sums += values.mean((0, 1)), (values**2).mean((0, 1))
+                space = tuple(range(values.ndim - 1))
+                sums += values.mean(space), (values**2).mean(space)
     mean, square = sums / len(contents.parts[0])
     return mean, np.sqrt(np.maximum(square - mean**2, SMALLEST_VARIANCE))
 

@@ -7,7 +7,6 @@ import difflib
 import functools
 import importlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -15,8 +14,9 @@ from typing import NoReturn
 import numpy as np
 
 import eqjax as eq
-from experiments.data import cache, digits
+from experiments.data import cache, digits, synthetic
 from experiments.data.cache import Contents, Source
+from experiments.data.moving import moved
 from experiments.data.splits import Dataset
 
 ROOT_VARIABLE = "EQJAX_DATA"
@@ -43,7 +43,7 @@ class Augmented:
 
     Attributes:
       source: the other one.
-      group: of the elements, acting on the plane.
+      group: of the elements, acting on as many axes as the images have.
       seed: of the elements.
       elements: which they are, where the group's name does not tell: outside of D4.
     """
@@ -68,25 +68,19 @@ class Augmented:
     def read(self) -> Contents:
         """Return the images of all three parts, rotated and reflected."""
         contents = self.source.read()
-        if contents.shape[0] != contents.shape[1]:
-            raise ValueError(f"only square images can be rotated, got {contents.shape}")
+        axes = contents.shape[:-1]
+        if len(axes) != self.group.dimension or len(set(axes)) > 1:
+            raise ValueError(
+                f"--data-group {self.group.name} needs samples of "
+                f"{self.group.dimension} equal sides, got {contents.shape}: only square"
+                " images can be rotated"
+            )
         rng = np.random.default_rng([self.seed, digits.MOVES])
-        chosen = rng.choice(self.group.elements, len(contents.labels))
-        moved = _transformed(contents.images, chosen, self.group)
-        return dataclasses.replace(contents, images=moved)
-
-
-def _transformed(
-    images: Iterator[np.ndarray], elements: np.ndarray, group: eq.Group
-) -> Iterator[np.ndarray]:
-    """Yield every image after an element, as `eqjax.transform` does it."""
-    for image, element in zip(images, elements, strict=True):
-        matrix = group.ambient.matrices[element]
-        source = np.abs(matrix).argmax(1)  # output axis i reads input axis source[i]
-        signs = matrix.sum(1)
-        yield np.flip(
-            image.transpose(*source, 2), tuple(i for i in (0, 1) if signs[i] < 0)
-        )
+        matrices = self.group.ambient.matrices[
+            rng.choice(self.group.elements, len(contents.labels))
+        ]
+        images = map(moved, contents.images, matrices)
+        return dataclasses.replace(contents, images=images)
 
 
 @functools.lru_cache(maxsize=2)
@@ -95,6 +89,7 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
 
     Args:
       name: "upright", "flipped", "quarter", "rotated" for the embedded digits; one of
+        `synthetic.KINDS` for volumes and sequences that are made by a formula; one of
         `DATASETS` for what lies in a folder of this name under data/, or where the
         variable EQJAX_DATA says; else a path.
       group: a random element is applied to every image of all splits, if given.
@@ -106,12 +101,16 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
       FileNotFoundError: a file is missing.
     """
     augmented = group is not None and group.order > 1
+    if augmented and name in (*digits.VARIANTS, *synthetic.KINDS):
+        raise ValueError(
+            "--data-group does nothing with the embedded digits, "
+            f"{', '.join(digits.VARIANTS)}, nor with what is made by a formula, "
+            f"{', '.join(synthetic.KINDS)}; --data mnist takes a group"
+        )
+    if name in synthetic.KINDS:
+        cache.fixed_size(name, size)
+        return synthetic.load(name)
     if name in digits.VARIANTS:
-        if augmented:
-            raise ValueError(
-                "--data-group does nothing with the embedded digits, "
-                f"{', '.join(digits.VARIANTS)}; --data mnist takes a group"
-            )
         return digits.load(name, size=digits.SIZES[0] if size is None else size)
     root = Path(os.environ.get(ROOT_VARIABLE, "data"))
     source = find(name, root, size)
@@ -124,6 +123,13 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
             raise
         holds = _module(DATASETS[name]).HOLDS[name]
         raise FileNotFoundError(f"{error}; {root / name} should hold {holds}") from None
+
+
+def axes_of(name: str) -> int | None:
+    """Return how many axes the samples of a data set have, where its name tells."""
+    if name in synthetic.KINDS:
+        return synthetic.KINDS[name].symmetry.dimension
+    return 2 if name in (*digits.VARIANTS, *DATASETS) else None
 
 
 def find(name: str, root: Path, size: int | None = None) -> Source:
@@ -147,7 +153,7 @@ def find(name: str, root: Path, size: int | None = None) -> Source:
 
 def _refuse(name: str) -> NoReturn:
     """Raise for data that are not there, and name the nearest that are."""
-    known = (*digits.VARIANTS, *DATASETS)
+    known = (*digits.VARIANTS, *synthetic.KINDS, *DATASETS)
     folder = Path(name).parent
     there = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
     near = difflib.get_close_matches(name, (*known, *there), 1, 0)[0]

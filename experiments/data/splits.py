@@ -14,7 +14,7 @@ from eqjax.training.batches import Split
 
 
 class StoredImages:
-    """Images (n, height, width, channels) in a .npy file, read when they are indexed.
+    """Images (n, *space, channels) in a .npy file, read when they are indexed.
 
     Indexing with a slice or an array of numbers returns float32, normalized. The file
     is mapped again for every read, so that the pages read do not stay in memory.
@@ -86,7 +86,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Height, width and channels."""
+        """Points per axis, such as height and width, and channels."""
         return self.train.images.shape[1:]
 
 

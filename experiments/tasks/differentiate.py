@@ -128,8 +128,8 @@ class DifferentiationTask(SingleTask):
         )
         found = [mixture] * self.layers
         if self.skip != "none":
-            for layer in range(1, len(self.features)):
-                if self.features[layer] == self.features[layer - 1]:
+            for layer in range(1, len(self.size.features)):
+                if self.size.features[layer] == self.size.features[layer - 1]:
                     found[layer] = dataclasses.replace(mixture, skip=self.skip)
         return tuple(found)
 

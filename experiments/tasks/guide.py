@@ -261,7 +261,7 @@ class Stages:
             key=key_of_test(task.seed, stage),
             level=task.level,
             draws=max(DRAWS, math.ceil(1 / task.level)),
-            groups=task.candidates_of(model.symmetry(dataset.image_shape[:2])),
+            groups=task.candidates_of(model.symmetry(dataset.image_shape[:-1])),
         )
         self.journal.say(report)
         group, decided = named_group(report)

@@ -159,11 +159,11 @@ class Preset:
         """How many multiplications its convolutions take, there and back."""
         task, data = self.task, DATA[self.data]
         space, before, per_image = data.space, data.channels, 0
-        for layer, features in enumerate(task.features, 1):
+        for layer, features in enumerate(task.size.features, 1):
             channels = task.ambient_group.order * features
-            per_image += space**2 * task.kernel_size**2 * before * channels
+            per_image += space**2 * task.size.kernel_size**2 * before * channels
             before = channels
-            if layer in task.pool_after:
+            if layer in task.size.pool_after:
                 space = -(-space // 2)
         return 3.0 * per_image * task.batch_size * self.steps
 

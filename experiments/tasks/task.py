@@ -17,7 +17,7 @@ from rich.console import Console
 
 import eqjax as eq
 from eqjax.groups import STANDARD, standard_group
-from experiments.data import catalogue, digits
+from experiments.data import catalogue, digits, synthetic
 from experiments.data.splits import Dataset
 from experiments.engine import experiment
 from experiments.engine.experiment import Experiment
@@ -26,9 +26,26 @@ from experiments.engine.optimizers import optimizer
 TIED = eq.Tied()
 RESIDUAL = ("resnet", "wide_resnet")
 DATA_HELP = (
-    f"Embedded digits: {', '.join(digits.VARIANTS)}; full data sets: "
-    f"{', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
+    f"Embedded digits: {', '.join(digits.VARIANTS)}; volumes and sequences of known "
+    f"symmetry, with --ambient Oh or flip: "
+    f"{', '.join(f'{k} ({v.ambient})' for k, v in synthetic.KINDS.items())}; full data "
+    f"sets: {', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
 )
+
+
+class Size(NamedTuple):
+    """Of a network, where the command line does not say."""
+
+    features: tuple[int, ...]
+    kernel_size: int
+    pool_after: tuple[int, ...]
+
+
+SIZES = {  # by axes: of sequences, images and volumes
+    1: Size((4, 8, 8), 5, (1, 2)),
+    2: Size((2, 4, 4, 8), 5, (1, 2, 3)),
+    3: Size((1, 1), 3, (1,)),
+}
 
 
 class Length(NamedTuple):
@@ -64,13 +81,16 @@ class Task(abc.ABC):
     network: Literal["exact", "paper", "resnet", "wide_resnet"] = "exact"
     """Network with exact symmetry; as the paper's authors have it; or residual, exact
     too, with a group per stage, its norms behind or before its convolutions."""
-    features: tuple[int, ...] = (2, 4, 4, 8)
-    """Channels per group element of every convolution, or stage of residual blocks."""
-    kernel_size: int = 5
-    """Taps per axis of every convolution."""
-    pool_after: tuple[int, ...] = (1, 2, 3)
-    """Numbers of the convolutions, from 1, that a pooling follows; residual networks
-    halve the field before every stage but the first."""
+    features: tuple[int, ...] | None = None
+    """Channels per group element of every convolution, or stage of residual blocks; 2 4
+    4 8 for images, 1 1 for volumes and 4 8 8 for sequences if not given."""
+    kernel_size: int | None = None
+    """Taps per axis of every convolution; 5 for images and sequences and 3 for volumes
+    if not given."""
+    pool_after: tuple[int, ...] | None = None
+    """Numbers of the convolutions, from 1, that a pooling follows; 1 2 3 for images, 1
+    for volumes and 1 2 for sequences if not given. Residual networks halve the field
+    before every stage but the first."""
     head_features: int = 32
     """Width of the hidden layer of the head; residual networks have none."""
     optimizer: Literal["adam", "sgd", "momentum"] = "adam"
@@ -90,19 +110,22 @@ class Task(abc.ABC):
 
     def __post_init__(self) -> None:
         """Reject values that no network can be trained with."""
-        self.check_whole("batch_size", "kernel_size", "head_features")
+        self.check_whole("batch_size", "head_features")
         self.check_positive("learning_rate")
         if self.seed < 0:
             raise ValueError("--seed must be at least 0")
-        if not self.features or min(self.features) < 1:
+        standard_group(self.ambient)
+        size = self.size
+        if size.kernel_size < 1:
+            raise ValueError("--kernel-size must be at least 1")
+        if not size.features or min(size.features) < 1:
             raise ValueError("--features needs one positive number per convolution")
-        layers = range(1, len(self.features) + 1)
+        layers = range(1, len(size.features) + 1)
         pooled = self.network not in RESIDUAL
-        if pooled and not set(self.pool_after) <= set(layers):
+        if pooled and not set(size.pool_after) <= set(layers):
             raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
         if self.resume and self.name is None:
             raise ValueError("--resume needs the --name of a run")
-        standard_group(self.ambient)
 
     def check_whole(self, *names: str) -> None:
         """Raise unless these settings are at least 1."""
@@ -118,12 +141,24 @@ class Task(abc.ABC):
                 raise ValueError(f"--{name.replace('_', '-')} must be positive")
 
     @property
+    def size(self) -> Size:
+        """Channels, taps and poolings, as given or usual for so many axes."""
+        usual = SIZES[self.ambient_group.dimension]
+        features = usual.features if self.features is None else self.features
+        pools = [n for n in usual.pool_after if n <= len(features)]
+        return Size(
+            features,
+            usual.kernel_size if self.kernel_size is None else self.kernel_size,
+            tuple(pools) if self.pool_after is None else self.pool_after,
+        )
+
+    @property
     def layers(self) -> int:
         """How many layers have a group."""
         if self.network in RESIDUAL:
-            return len(self.features) + 2  # stem and head
+            return len(self.size.features) + 2  # stem and head
         head = "invariant" if self.network == "exact" else "dense"
-        return eq.EquivariantCNN.searchable_layers(self.features, head)
+        return eq.EquivariantCNN.searchable_layers(self.size.features, head)
 
     @property
     def data_label(self) -> str:
@@ -179,15 +214,23 @@ class Task(abc.ABC):
         Raises:
           ValueError: as `catalogue.load`, or the group does not act on images.
         """
-        axes = self.ambient_group.dimension
-        if axes != 2:
-            planar = [n for n in STANDARD if standard_group(n).dimension == 2]
-            raise ValueError(
-                f"--ambient {self.ambient} acts on {axes} axes, and images have 2; "
-                f"choose one of {', '.join(planar)}"
-            )
+        axes = catalogue.axes_of(self.data)
+        if axes is not None:
+            self._check_axes(axes)
         augmentation = self.ambient_group.subgroup(self.data_group)
-        return catalogue.load(self.data, augmentation, self.image_size)
+        found = catalogue.load(self.data, augmentation, self.image_size)
+        self._check_axes(len(found.image_shape) - 1)
+        return found
+
+    def _check_axes(self, axes: int) -> None:
+        own = self.ambient_group.dimension
+        if axes != own:
+            fitting = [n for n in STANDARD if standard_group(n).dimension == axes]
+            what = {1: "sequences", 2: "images", 3: "volumes"}[axes]
+            raise ValueError(
+                f"--ambient {self.ambient} acts on {own} axes, and {what} have {axes}; "
+                f"choose one of {', '.join(fitting)}"
+            )
 
     def model(
         self,
@@ -199,17 +242,15 @@ class Task(abc.ABC):
             return eq.EquivariantResNet(
                 architecture,
                 constraint,
-                features=self.features,
-                kernel_size=self.kernel_size,
+                features=self.size.features,
+                kernel_size=self.size.kernel_size,
                 classes=self.load().classes,
                 order="pre" if self.network == "wide_resnet" else "post",
             )
         build = {"exact": eq.exact, "paper": eq.paper}[self.network]
         return build(
             architecture,
-            features=self.features,
-            kernel_size=self.kernel_size,
-            pool_after=self.pool_after,
+            **self.size._asdict(),
             head_features=self.head_features,
             classes=self.load().classes,
             constraint=constraint,

@@ -29,6 +29,7 @@ from experiments.data import (
     idx,
     image_folders,
     isic2019,
+    moving,
     rotmnist,
 )
 from experiments.data.decoding import Kind
@@ -760,7 +761,7 @@ def test_arrays_with_parts_of_their_own(tmp_path, names, validation):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (IMAGES.transpose(0, 3, 1, 2), LABELS, r"last axis, found \(40, 3, 8, 8\)"),
+        (IMAGES.transpose(0, 3, 1, 2), LABELS, r"one less, found \(40, 3, 8, 8\)"),
         (IMAGES[:39], LABELS, "for n = 40 labels"),
         (IMAGES - 300.0, LABELS, r"pixels should be in \[0, 1\] or .*, found -"),
         (IMAGES / 255 * 1.001, LABELS, r"pixels should be in .* to 1.0\d+"),
@@ -958,11 +959,12 @@ def test_groups_of_one_name_are_not_taken_for_each_other(archive):
     assert said[-1].endswith("group=D2:i, seed=0)")  # as caches have it
 
 
-def test_images_turn_as_fields_do():
-    turned = list(catalogue._transformed(iter(IMAGES[:8]), np.arange(8), D4))
-    for u, image in enumerate(turned):
-        expected = eq.transform(IMAGES[u : u + 1], u, group=D4)[0]
-        assert np.array_equal(image, expected)
+@pytest.mark.parametrize("group", [D4, eq.flip(), eq.full_octahedral()], ids=str)
+def test_samples_turn_as_fields_do(group):
+    sample = np.random.default_rng(0).normal(size=(*(4,) * group.dimension, 2))
+    for u in group.elements:
+        expected = eq.transform(sample[None], u, group=group)[0]
+        assert np.array_equal(moving.moved(sample, group.matrices[u]), expected)
 
 
 @pytest.mark.parametrize(

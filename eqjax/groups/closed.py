@@ -1,0 +1,302 @@
+"""Closed subgroups of O(3): those of points in space, infinite ones among them.
+
+They are given by elements that generate them: what a rotation by one radian leaves as
+it is, every rotation about the same axis does, as its powers come near to all of them.
+So nothing need be integrated, and a tensor is invariant under a group exactly where it
+is so under a few matrices.
+
+The groups here have their principal axis along k, the third array axis, and the next
+one along i, as in the tables of point groups.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from eqjax.groups.group import Group
+from eqjax.groups.naming import HERMANN_MAUGUIN
+from eqjax.groups.standard import full_octahedral
+
+_CLOSE = 1e-9
+_NAMES = {"Cinf": "C∞", "Dinf": "D∞", "K": "SO(3)", "Kh": "O(3)"}
+_INFINITE_MAUGUIN = {"∞": "C∞", "∞m": "C∞v", "∞/m": "C∞h", "∞2": "D∞", "∞/mm": "D∞h"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosedGroup:
+    """A closed subgroup of O(3) with a name.
+
+    Compares as `Group` does, with which it mixes: `<=` and `<` mean "is a subgroup of".
+
+    Attributes:
+      name: Schoenflies symbol, such as "D4h", or "O(3)", "SO(3)", "C∞v".
+      generators: (count, 3, 3) matrices, whose products come near to every element.
+      order: number of elements, which may be infinite.
+
+    >>> O3 = orthogonal()
+    >>> O3.subgroup("C∞v") < O3.subgroup("D∞h") < O3
+    True
+    >>> O3.subgroup("C4v") < O3.subgroup("C∞v"), O3.subgroup("O") < O3.subgroup("Th")
+    (True, False)
+    """
+
+    name: str
+    generators: np.ndarray = dataclasses.field(repr=False, compare=False)
+    order: float = dataclasses.field(repr=False, compare=False)
+    _holds: Callable[[np.ndarray], bool] = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def dimension(self) -> int:
+        """Number of spatial axes that the matrices act on."""
+        return 3
+
+    @property
+    def ambient(self) -> ClosedGroup:
+        """O(3)."""
+        return orthogonal()
+
+    @property
+    def smallest(self) -> ClosedGroup:
+        """The group that holds the identity alone."""
+        return orthogonal().subgroups[-1]
+
+    @property
+    def family(self) -> str:
+        """The name."""
+        return self.name
+
+    @functools.cached_property
+    def subgroups(self) -> tuple[ClosedGroup, ...]:
+        """All subgroups that have a name here, largest first, this one among them."""
+        return tuple(H for H in _named() if self >= H)
+
+    def subgroup(self, name: str) -> ClosedGroup:
+        """Return the subgroup of this name.
+
+        Args:
+          name: Schoenflies or Hermann-Mauguin symbol; "inf" may stand for "∞".
+
+        Raises:
+          ValueError: there is no such subgroup; the message names the nearest ones.
+        """
+        plain = name.replace("inf", "∞")
+        wanted = {**_NAMES, **HERMANN_MAUGUIN, **_INFINITE_MAUGUIN}.get(plain, plain)
+        known = {H.name: H for H in self.subgroups}
+        if wanted not in known:
+            close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.3)
+            raise ValueError(
+                f"{self.name} has no subgroup {name!r} with its axes along k and i; "
+                f"nearest: {', '.join(close) or 'none'}; all: {', '.join(known)}"
+            )
+        return known[wanted]
+
+    def meet(self, *others: ClosedGroup) -> ClosedGroup:
+        """Return the largest subgroup with a name that all of them contain."""
+        return next(H for H in self.subgroups if all(H <= K for K in others))
+
+    def keeping(self, holds: Callable[[np.ndarray], bool]) -> ClosedGroup:
+        """Return the largest subgroup with a name whose generators keep something.
+
+        Args:
+          holds: as for `Group.keeping`.
+        """
+        return next(H for H in self.subgroups if all(map(holds, H.generators)))
+
+    def contains(self, matrix: np.ndarray) -> bool:
+        """Tell whether an orthogonal (3, 3) matrix is an element."""
+        return self._holds(np.asarray(matrix, float))
+
+    def __ge__(self, other: object) -> bool:
+        if isinstance(other, Group):
+            return other.dimension == 3 and all(map(self.contains, other.matrices))
+        if not isinstance(other, ClosedGroup):
+            return NotImplemented
+        return all(map(self.contains, other.generators))
+
+    def __gt__(self, other: object) -> bool:
+        return self.__ge__(other) and not self <= other
+
+    def __le__(self, other: object) -> bool:
+        if isinstance(other, Group):
+            matrices = finite_matrices(self)
+            if matrices is None:
+                return False
+            known = {m.tobytes() for m in other.matrices}
+            return all(m.tobytes() in known for m in matrices)
+        if not isinstance(other, ClosedGroup):
+            return NotImplemented
+        return other >= self
+
+    def __lt__(self, other: object) -> bool:
+        return self.__le__(other) and not self >= other
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"ClosedGroup({self.name})"
+
+
+Symmetry = Group | ClosedGroup
+
+
+def orthogonal() -> ClosedGroup:
+    """Return O(3), all rotations and reflections of space about a point.
+
+    >>> orthogonal().subgroup("SO(3)").order
+    inf
+    >>> [H.name for H in orthogonal().subgroup("4mm").subgroups]
+    ['C4v', 'C4', 'C2v', 'C2', 'C1']
+    """
+    return _named()[0]
+
+
+def comparable(a: Symmetry, b: Symmetry) -> bool:
+    """Tell whether a layer that is tied to one group may be tied to another.
+
+    Groups of one ambient group may, and closed subgroups of O(3) and any of a volume.
+    """
+    if isinstance(a, Group) and isinstance(b, Group):
+        return a.ambient == b.ambient
+    return a.dimension == b.dimension
+
+
+def within(group: Symmetry, ambient: Group) -> Group:
+    """Return the subgroup of a finite group of the elements that another one holds."""
+    if isinstance(group, Group) and group.ambient == ambient:
+        return group
+    if isinstance(group, ClosedGroup):
+        return ambient.keeping(group.contains)
+    known = group.matrices
+    return ambient.keeping(lambda matrix: bool((known == matrix).all((1, 2)).any()))
+
+
+def exact_ambient(group: Symmetry) -> Group:
+    """Return the ambient group of a group; of closed ones, that of the cube."""
+    return group.ambient if isinstance(group, Group) else full_octahedral()
+
+
+def finite_matrices(group: Symmetry) -> np.ndarray | None:
+    """Return all elements as integers, where they are those of symmetries of a cube."""
+    if isinstance(group, Group):
+        return group.matrices
+    whole = np.rint(group.generators)
+    if not np.isfinite(group.order) or np.abs(whole - group.generators).max() > _CLOSE:
+        return None
+    return np.rint(_closure(group.generators)).astype(np.int64)
+
+
+def _closure(generators: np.ndarray) -> np.ndarray:
+    found = [np.eye(3)]
+    for matrix in found:  # grows while it is read
+        for generator in generators:
+            new = generator @ matrix
+            if not _among(new, np.stack(found)):
+                found.append(new)
+    return np.stack(found)
+
+
+def _among(matrix: np.ndarray, matrices: np.ndarray) -> bool:
+    return bool((np.abs(matrices - matrix).max((1, 2)) < _CLOSE).any())
+
+
+def _turn(angle: float, axis: str = "k") -> np.ndarray:
+    """Return the rotation by an angle in radians about an array axis."""
+    first, second = {"i": (1, 2), "j": (2, 0), "k": (0, 1)}[axis]
+    cosine, sine = _exact(math.cos(angle)), _exact(math.sin(angle))
+    matrix = np.eye(3)
+    matrix[[first, first, second, second], [first, second, first, second]] = (
+        cosine,
+        -sine,
+        sine,
+        cosine,
+    )
+    return matrix
+
+
+def _exact(value: float) -> float:
+    return round(value) if abs(value - round(value)) < 1e-15 else value
+
+
+_MIRROR = {axis: np.diag([1.0 - 2 * (a == axis) for a in "ijk"]) for axis in "ijk"}
+_INVERSION = -np.eye(3)
+_CYCLE = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+
+
+def _finite(name: str, *generators: np.ndarray) -> ClosedGroup:
+    given = np.stack([np.eye(3), *generators])
+    elements = _closure(given)
+    return ClosedGroup(
+        name, given, len(elements), functools.partial(_among, matrices=elements)
+    )
+
+
+def _infinite(
+    name: str, holds: Callable[[float, float], bool], *generators: np.ndarray
+) -> ClosedGroup:
+    """Return a group of matrices that keep the axis k, up to its sign.
+
+    Args:
+      name: of the group.
+      holds: (sign of the axis, determinant) -> whether such a matrix is an element.
+      *generators: beside the rotations about k.
+    """
+
+    def contains(matrix: np.ndarray) -> bool:
+        sign = matrix[2, 2]
+        keeps = abs(abs(sign) - 1) < _CLOSE
+        return keeps and holds(np.sign(sign), np.linalg.det(matrix))
+
+    return ClosedGroup(name, np.stack([_turn(1.0), *generators]), math.inf, contains)
+
+
+@functools.cache
+def _named() -> tuple[ClosedGroup, ...]:
+    """Return O(3) and all of its subgroups that have a name, largest first."""
+    turn_i = _turn(math.pi, "i")
+    sphere = (_turn(1.0), _turn(1.0, "i"))
+    infinite = (
+        ClosedGroup(
+            "O(3)", np.stack([*sphere, _INVERSION]), math.inf, lambda matrix: True
+        ),
+        ClosedGroup(
+            "SO(3)", np.stack(sphere), math.inf, lambda m: bool(np.linalg.det(m) > 0)
+        ),
+        _infinite("D∞h", lambda sign, det: True, _MIRROR["i"], _MIRROR["k"]),
+        _infinite("D∞", lambda sign, det: det > 0, turn_i),
+        _infinite("C∞v", lambda sign, det: sign > 0, _MIRROR["i"]),
+        _infinite("C∞h", lambda sign, det: sign * det > 0, _MIRROR["k"]),
+        _infinite("C∞", lambda sign, det: sign > 0 and det > 0),
+    )
+    half = _turn(math.pi)
+    finite = [
+        _finite("Oh", _turn(math.pi / 2), _CYCLE, _INVERSION),
+        _finite("O", _turn(math.pi / 2), _CYCLE),
+        _finite("Td", _MIRROR["k"] @ _turn(math.pi / 2), _CYCLE),
+        _finite("Th", half, _CYCLE, _INVERSION),
+        _finite("T", half, _CYCLE),
+        _finite("S4", _MIRROR["k"] @ _turn(math.pi / 2)),
+        _finite("S6", _MIRROR["k"] @ _turn(math.pi / 3)),
+        _finite("D2d", _MIRROR["k"] @ _turn(math.pi / 2), turn_i),
+        _finite("D3d", _MIRROR["k"] @ _turn(math.pi / 3), turn_i),
+        _finite("Cs", _MIRROR["k"]),
+        _finite("Ci", _INVERSION),
+        _finite("C1"),
+    ]
+    for n in (2, 3, 4, 6):
+        turn = _turn(2 * math.pi / n)
+        finite += [
+            _finite(f"D{n}h", turn, turn_i, _MIRROR["k"]),
+            _finite(f"D{n}", turn, turn_i),
+            _finite(f"C{n}v", turn, _MIRROR["i"]),
+            _finite(f"C{n}h", turn, _MIRROR["k"]),
+            _finite(f"C{n}", turn),
+        ]
+    finite.sort(key=lambda H: -H.order)
+    return (*infinite, *finite)

@@ -1,0 +1,99 @@
+"""What layers share that convolve: taps, ties, windows, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+from flax.linen.dtypes import promote_dtype
+
+from eqjax import kernels
+from eqjax.groups.axes import check_preserved
+from eqjax.groups.closed import Symmetry
+from eqjax.kernels.intertwiners import Representation
+from eqjax.kernels.tied import Tie
+from eqjax.layers.base import TiedModule
+from eqjax.ops.windows import Window, per_axis, resolve_padding, sizes
+
+
+class Convolving(TiedModule):
+    """A module with a full kernel K(y, h, g) over taps, and a bias if wanted.
+
+    A subclass has the fields of `GroupConv` that are read here, and says what its
+    fibers are.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def fibers(self) -> tuple[Representation, Representation]:
+        """The input and the output fiber."""
+        raise NotImplementedError
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Taps per spatial axis."""
+        return per_axis(self.kernel_size, self.group.dimension, "kernel_size")
+
+    def ties_of(self, group: Symmetry) -> dict[str, Tie]:
+        """Return the ties of kernel and bias to a group."""
+        table = kernels.commuting(group, self.taps, *self.fibers)
+        ties = {"kernel": Tie(table, self.parametrization, maps=True)}
+        if self.use_bias:
+            along_fiber = kernels.commuting(group, (), self.fibers[1])
+            ties["bias"] = Tie(along_fiber, self.parametrization)
+        return ties
+
+    def check_identity(self) -> None:
+        """Raise ValueError unless the grid is kept and channels are not split."""
+        strides = per_axis(self.strides, self.group.dimension, "strides")
+        keeps = self.padding in ("SAME", "CIRCULAR") and set(strides) == {1}
+        if not keeps or self.feature_group_count != 1:
+            raise ValueError(
+                "the identity needs strides of 1, padding SAME or CIRCULAR and one "
+                f"feature group, got strides {strides}, padding {self.padding!r} and "
+                f"{self.feature_group_count} feature groups"
+            )
+
+    def window(self, space: int | Sequence[Any]) -> Window:
+        """Return the window that slides over a grid of so many points per axis."""
+        space = sizes(space, self.group.dimension)
+        strides, dilation = self._spacing()
+        padding = resolve_padding(self.padding, space, self.taps, strides, dilation)
+        return Window(space, self.taps, strides, dilation, padding)
+
+    def _window_settings(self, space: Sequence[Any]) -> dict[str, Any]:
+        window = self.window(space)
+        if any(isinstance(n, int) and n == 0 for n in window.output_size):
+            raise ValueError(
+                f"a {window.taps} kernel with dilation {window.dilation} and padding "
+                f"{window.padding} does not fit into an input of size {window.size}"
+            )
+        return {
+            "strides": window.strides,
+            "padding": window.padding,
+            "dilation": window.dilation,
+        }
+
+    def _spacing(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        d = self.group.dimension
+        strides = per_axis(self.strides, d, "strides")
+        dilation = per_axis(self.kernel_dilation, d, "kernel_dilation")
+        check_preserved(self.group, strides, "strides")
+        check_preserved(self.group, dilation, "kernel_dilation")
+        return strides, dilation
+
+    def _parameters(self, x: jax.Array, c_in: int, c_out: int):
+        """Return full kernel and bias (or None), and x, all in one dtype."""
+        inits = {
+            "kernel": (self.kernel_init, (c_in, c_out)),
+            "bias": (self.bias_init, (c_out,)),
+        }
+        full = self.full_arrays(inits, self.param_dtype)
+        x, kernel, bias = promote_dtype(
+            x, full["kernel"], full.get("bias"), dtype=self.dtype
+        )
+        return kernel, bias, x
