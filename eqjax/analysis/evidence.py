@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eqjax.analysis.drawing import evidence_figure
-from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.morphism.matching import Path, show
 
@@ -36,7 +35,7 @@ class GroupEvidence:
       added_parameters: how many parameters that adds.
     """
 
-    group: Group
+    group: Any
     statistic: float
     evidence: float
     p: float
@@ -81,7 +80,7 @@ class SymmetryTest(Echoed):
       notes: what to know about the result, a sentence each.
     """
 
-    group: Group
+    group: Any
     network: Mapping[str, GroupEvidence]
     layers: LayerEvidence
     level: float
@@ -90,7 +89,7 @@ class SymmetryTest(Echoed):
     notes: tuple[str, ...] = ()
 
     @property
-    def maximal(self) -> tuple[Group, ...]:
+    def maximal(self) -> tuple[Any, ...]:
         """The maximal groups that are not rejected for the network, largest first.
 
         A single one is what the test names; several mean that each is tenable and not
@@ -98,7 +97,7 @@ class SymmetryTest(Echoed):
         """
         return maximal(self.network, self.group.smallest)
 
-    def maximal_of(self, path: Path | str) -> tuple[Group, ...]:
+    def maximal_of(self, path: Path | str) -> tuple[Any, ...]:
         """The maximal groups that are not rejected for a layer."""
         return maximal(self.layers[path], self.group.smallest)
 
@@ -136,7 +135,7 @@ class SymmetryTest(Echoed):
         return "\n".join(lines)
 
 
-def maximal(rows: Mapping[str, GroupEvidence], smallest: Group) -> tuple[Group, ...]:
+def maximal(rows: Mapping[str, GroupEvidence], smallest: Any) -> tuple[Any, ...]:
     """Return the maximal groups that are not rejected, the trivial one if all are."""
     kept = [row.group for row in rows.values() if not row.rejected]
     found = tuple(H for H in kept if not any(H < K for K in kept))

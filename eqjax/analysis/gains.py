@@ -70,9 +70,23 @@ def layer_gains(
             found[S] = Gain(np.nan if own > S else 0.0, 0)
             continue
         seen, single = allowed(of_mean, S), allowed(of_blocks, S)
-        signal = (blocks * seen - single) / (blocks - 1)
         directions = (each.table(S).num_orbits - table.num_orbits) * each.channels
-        variance = block_size * max(single - signal, 0.0) / max(directions, 1)
-        nats = signal / (2 * variance) if variance > 0 else 0.0
-        found[S] = Gain(nats, directions)
+        found[S] = gain_of(seen, single, directions, blocks, block_size)
     return found
+
+
+def gain_of(
+    seen: float, single: float, directions: int, blocks: int, block_size: int
+) -> Gain:
+    """Return the gain from squared norms of the part of gradients that is new.
+
+    Args:
+      seen: of the mean gradient.
+      single: of the gradient of a block, on average.
+      directions: that the part has.
+      blocks: how many.
+      block_size: samples of a block.
+    """
+    signal = (blocks * seen - single) / (blocks - 1)
+    variance = block_size * max(single - signal, 0.0) / max(directions, 1)
+    return Gain(signal / (2 * variance) if variance > 0 else 0.0, directions)

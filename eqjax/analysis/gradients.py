@@ -19,7 +19,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from eqjax.constraints.collections import PROBES
-from eqjax.groups.closed import exact_ambient, within
+from eqjax.groups.closed import Symmetry, exact_ambient, within
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Table
@@ -64,7 +64,7 @@ class ProbedLayer:
         """How many numbers a gradient has."""
         return int(np.prod(self.shape))
 
-    def table(self, group: Group) -> Table:
+    def table(self, group: Symmetry) -> Table:
         """Return which kernels commute with a group."""
         return self.layer.ties_of(group)["kernel"].table
 

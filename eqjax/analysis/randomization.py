@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -102,10 +103,10 @@ def closed_test(
                 for gram in grams
             ]
         )
-        together[group] = _result(values)
+        together[group] = result(values)
         for layer, results in enumerate(alone):
-            results[group] = _result(values[layer : layer + 1])
-    return _closed(together), [_closed(results) for results in alone]
+            results[group] = result(values[layer : layer + 1])
+    return closed(together), [closed(results) for results in alone]
 
 
 def _products(
@@ -157,7 +158,7 @@ def _statistics(
     return np.where(values > TIE * products[:, 0], values, 0)
 
 
-def _result(values: np.ndarray) -> Outcome:
+def result(values: np.ndarray) -> Outcome:
     """Return the test of a group from (layers, groups inside, 1 + draws) statistics."""
     means = values.mean(-1, keepdims=True)
     spread = values.std(-1, keepdims=True)
@@ -174,7 +175,7 @@ def _result(values: np.ndarray) -> Outcome:
     return Outcome(float(own[:, 0].sum()), float(ratios.mean()), p, p)
 
 
-def _closed(results: Mapping[Group, Outcome]) -> dict[Group, Outcome]:
+def closed(results: Mapping[Any, Outcome]) -> dict[Any, Outcome]:
     """Return the results with p values adjusted over all groups that contain one."""
     return {
         group: dataclasses.replace(

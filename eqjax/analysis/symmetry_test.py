@@ -37,11 +37,17 @@ from eqjax.analysis.gradients import (
     shuffled_blocks,
 )
 from eqjax.analysis.motions import Motions
+from eqjax.analysis.point_groups import (
+    at_points,
+    closed_gains,
+    commuting_group,
+    point_test,
+)
 from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
 from eqjax.fields.action import transform
 from eqjax.fields.irreps import IrrepsFiber, turned
 from eqjax.groups.axes import preserving_subgroup
-from eqjax.groups.closed import exact_ambient
+from eqjax.groups.closed import ClosedGroup, exact_ambient
 from eqjax.groups.group import Group, difference
 from eqjax.kernels.tied import Table
 from eqjax.morphism.matching import show, tied_model
@@ -61,7 +67,7 @@ def symmetry_test(
     y: Any,
     key: chex.PRNGKey,
     loss_fn: LossFn = cross_entropy,
-    groups: Sequence[Group] | None = None,
+    groups: Sequence[Any] | None = None,
     level: float = 0.05,
     draws: int = 999,
     block_size: int | None = None,
@@ -73,11 +79,13 @@ def symmetry_test(
 ) -> SymmetryTest:
     """Test which groups the data are invariant under, from one trained network.
 
-    For every subgroup of what the network is tied to: does the distribution of samples
-    stay the same when its elements move them? The p values are exact at any number of
-    samples, for images that the network was trained on, too, provided that neither its
-    initial weights nor the order of its training depend on how they are oriented. No
-    other network is trained; the cost is one backward pass over the samples.
+    For every subgroup of what the network is tied to (of a network of `IrrepsLinear`
+    over closed subgroups of O(3), every one with a name): does the distribution of
+    samples stay the same when its elements move them? The p values are exact at any
+    number of samples, for images that the network was trained on, too, provided that
+    neither its initial weights nor the order of its training depend on how they are
+    oriented. No other network is trained; the cost is one backward pass over the
+    samples.
 
     Args:
       variables: of the model, trained for a few hundred steps at the least: what an
@@ -99,7 +107,7 @@ def symmetry_test(
         samples are gone through several times.
       move_targets: (y, u) -> the targets of samples moved by the element u, such as
         `lambda y, u: eq.transform(y[..., None], u, group=D4)[..., 0]` for masks (n,
-        height, width); if None, the same, as for labels.
+        height, width); if None, the same, as for labels. At points u is the matrix.
       irreps_in: of O(3), such as "1o" for vectors, that the last axis of x transforms
         by: (samples, *space, irreps.dim), or points, (samples, points, irreps.dim).
       call_kwargs: keyword arguments of the model's call, such as {"train": False}.
@@ -138,6 +146,21 @@ def symmetry_test(
         "call_kwargs": call_kwargs,
     }
     ambient = exact_ambient(layers[0].layer.group)
+    if at_points(layers):
+        return _test_at_points(
+            variables,
+            layers,
+            (x, y),
+            irreps_in,
+            groups,
+            level,
+            draws,
+            block_size,
+            whiten,
+            move_targets,
+            rng,
+            settings,
+        )
     motions = Motions(ambient, [each.layer for each in layers])
     move_x = _motion_of(motions, irreps_in)
     size = default_block_size(len(x)) if block_size is None else block_size
@@ -210,6 +233,62 @@ def checked_motion(move_targets: MoveTargets | None, x: Any, y: Any) -> MoveTarg
                 "they are to stay"
             )
     return lambda y, u: y
+
+
+def _test_at_points(
+    variables: Mapping[str, Any],
+    layers: Sequence[ProbedLayer],
+    samples: tuple[Any, Any],
+    irreps: Any,
+    groups: Sequence[ClosedGroup] | None,
+    level: float,
+    draws: int,
+    block_size: int | None,
+    whiten: bool,
+    move_targets: MoveTargets,
+    rng: np.random.Generator,
+    settings: Mapping[str, Any],
+) -> SymmetryTest:
+    """Test the closed subgroups of O(3) that have a name."""
+    x, y = samples
+    if irreps is None:
+        raise ValueError(
+            "layers over closed groups turn irreps; say by irreps_in how the last axis "
+            "of x transforms, such as '1o' for positions"
+        )
+    size = default_block_size(len(x)) if block_size is None else block_size
+    blocks = shuffled_blocks(x, y, size, rng)
+    fiber = IrrepsFiber(str(irreps))
+    whole = commuting_group(
+        variables, layers, blocks[0], fiber, move_targets, TOLERANCE, **settings
+    )
+    for group in groups or ():
+        if not isinstance(group, ClosedGroup) or not group <= whole:
+            raise ValueError(f"groups must be subgroups of {whole!r}, got {group!r}")
+    wanted = whole.subgroups if groups is None else {*groups, whole.smallest}
+    lattice = [H for H in whole.subgroups if H in wanted]
+    found = block_gradients(variables, layers, blocks, **settings)
+    gains = [
+        closed_gains(each, own, size, lattice)
+        for each, own in zip(layers, found, strict=True)
+    ]
+    if whiten:
+        found = [
+            own * _whitening(own, each.table(whole))
+            for each, own in zip(layers, found, strict=True)
+        ]
+    together, alone = point_test(layers, found, lattice, draws, rng)
+    return SymmetryTest(
+        group=whole,
+        network=_rows(together, level, _summed(gains, lattice)),
+        layers=LayerEvidence(
+            (each.path, _rows(results, level, own))
+            for each, results, own in zip(layers, alone, gains, strict=True)
+        ),
+        level=level,
+        blocks=len(blocks),
+        block_size=size,
+    )
 
 
 def _motion_of(motions: Motions, irreps: Any) -> Move:
@@ -326,8 +405,8 @@ def _whitening(gradients: np.ndarray, table: Table) -> np.ndarray:
 
 
 def _summed(
-    gains: Sequence[Mapping[Group, Gain]], lattice: Sequence[Group]
-) -> dict[Group, Gain]:
+    gains: Sequence[Mapping[Any, Gain]], lattice: Sequence[Any]
+) -> dict[Any, Gain]:
     """Return the gain of relaxing all layers to a group."""
     return {
         H: Gain(
@@ -338,7 +417,7 @@ def _summed(
 
 
 def _rows(
-    results: Mapping[Group, Outcome], level: float, gains: Mapping[Group, Gain]
+    results: Mapping[Any, Outcome], level: float, gains: Mapping[Any, Gain]
 ) -> dict[str, GroupEvidence]:
     return {
         group.name: GroupEvidence(

@@ -28,6 +28,7 @@ import numpy as np
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
 
+KEPT = 64  # matrices; those of more elements are not kept
 UNIT = 1e-12  # entries of matrices that are nearer to 0 or 1 are meant to be there
 
 
@@ -83,37 +84,41 @@ def representations(irreps: str, matrices: np.ndarray) -> np.ndarray:
     d = matrices.shape[-1]
     volume = np.tile(np.eye(3), (len(matrices), 1, 1))
     volume[:, :d, :d] = matrices
-    return _representations(irreps, volume.tobytes())
+    if len(volume) > KEPT:
+        return _represented(irreps, volume)
+    return _kept(irreps, volume.tobytes())
 
 
 @functools.lru_cache(maxsize=1024)
-def _representations(irreps: str, matrices: bytes) -> np.ndarray:
-    volume = np.frombuffer(matrices).reshape(-1, 3, 3)
-    size = _parsed(irreps).dim
-    found = np.zeros((len(volume), size, size))
-    begin = 0
-    for copies, irrep in _parsed(irreps):
-        own = _irrep(irrep.l, irrep.p, matrices)
-        for _ in range(copies):
-            part = slice(begin, begin + irrep.dim)
-            found[:, part, part] = own
-            begin += irrep.dim
+def _kept(irreps: str, matrices: bytes) -> np.ndarray:
+    found = _represented(irreps, np.frombuffer(matrices).reshape(-1, 3, 3))
     found.flags.writeable = False
     return found
 
 
-@functools.lru_cache(maxsize=1024)
-def _irrep(degree: int, parity: int, matrices: bytes) -> np.ndarray:
+def _represented(irreps: str, volume: np.ndarray) -> np.ndarray:
+    size = _parsed(irreps).dim
+    found = np.zeros((len(volume), size, size))
+    begin = 0
+    for copies, irrep in _parsed(irreps):
+        own = _irrep(irrep.l, irrep.p, volume)
+        for _ in range(copies):
+            part = slice(begin, begin + irrep.dim)
+            found[:, part, part] = own
+            begin += irrep.dim
+    return found
+
+
+def _irrep(degree: int, parity: int, volume: np.ndarray) -> np.ndarray:
     """Return (count, 2l + 1, 2l + 1): within the product of degrees l - 1 and 1."""
     import e3nn_jax
 
-    volume = np.frombuffer(matrices).reshape(-1, 3, 3)
     signs = np.rint(np.linalg.det(volume))[:, None, None]
     if degree == 0:
         return np.ones_like(signs) if parity == 1 else signs
     if degree == 1:
         return volume * signs if parity == 1 else volume
-    below = _irrep(degree - 1, 1, matrices)
+    below = _irrep(degree - 1, 1, volume)
     coupling = e3nn_jax.clebsch_gordan(degree - 1, 1, degree).astype(float)
     coupling = coupling * math.sqrt(2 * degree + 1)
     found = np.einsum(

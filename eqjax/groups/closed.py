@@ -50,6 +50,9 @@ class ClosedGroup:
     generators: np.ndarray = dataclasses.field(repr=False, compare=False)
     order: float = dataclasses.field(repr=False, compare=False)
     _holds: Callable[[np.ndarray], bool] = dataclasses.field(repr=False, compare=False)
+    _draw: Callable[[np.random.Generator, int], np.ndarray] = dataclasses.field(
+        repr=False, compare=False
+    )
 
     @property
     def dimension(self) -> int:
@@ -107,6 +110,16 @@ class ClosedGroup:
           holds: as for `Group.keeping`.
         """
         return next(H for H in self.subgroups if all(map(holds, H.generators)))
+
+    def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Return (count, 3, 3) elements, drawn uniformly.
+
+        >>> SO3 = orthogonal().subgroup("SO(3)")
+        >>> matrices = SO3.sample(np.random.default_rng(0), 5)
+        >>> np.linalg.det(matrices).round(6).tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0]
+        """
+        return self._draw(rng, count)
 
     def contains(self, matrix: np.ndarray) -> bool:
         """Tell whether an orthogonal (3, 3) matrix is an element."""
@@ -233,7 +246,11 @@ def _finite(name: str, *generators: np.ndarray) -> ClosedGroup:
     given = np.stack([np.eye(3), *generators])
     elements = _closure(given)
     return ClosedGroup(
-        name, given, len(elements), functools.partial(_among, matrices=elements)
+        name,
+        given,
+        len(elements),
+        functools.partial(_among, matrices=elements),
+        lambda rng, count: elements[rng.integers(len(elements), size=count)],
     )
 
 
@@ -253,7 +270,26 @@ def _infinite(
         keeps = abs(abs(sign) - 1) < _CLOSE
         return keeps and holds(np.sign(sign), np.linalg.det(matrix))
 
-    return ClosedGroup(name, np.stack([_turn(1.0), *generators]), math.inf, contains)
+    others = _closure(np.stack([np.eye(3), *generators]))
+
+    def draw(rng: np.random.Generator, count: int) -> np.ndarray:
+        angles = rng.uniform(0, 2 * math.pi, count)
+        turns = np.stack([_turn(angle) for angle in angles])
+        return turns @ others[rng.integers(len(others), size=count)]
+
+    given = np.stack([_turn(1.0), *generators])
+    return ClosedGroup(name, given, math.inf, contains, draw)
+
+
+def _draw_orthogonal(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return matrices of O(3), by the QR decomposition of normal ones."""
+    q, r = np.linalg.qr(rng.normal(size=(count, 3, 3)))
+    return q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
+
+
+def _draw_rotations(rng: np.random.Generator, count: int) -> np.ndarray:
+    matrices = _draw_orthogonal(rng, count)
+    return matrices * np.linalg.det(matrices)[:, None, None]
 
 
 @functools.cache
@@ -263,10 +299,18 @@ def _named() -> tuple[ClosedGroup, ...]:
     sphere = (_turn(1.0), _turn(1.0, "i"))
     infinite = (
         ClosedGroup(
-            "O(3)", np.stack([*sphere, _INVERSION]), math.inf, lambda matrix: True
+            "O(3)",
+            np.stack([*sphere, _INVERSION]),
+            math.inf,
+            lambda matrix: True,
+            _draw_orthogonal,
         ),
         ClosedGroup(
-            "SO(3)", np.stack(sphere), math.inf, lambda m: bool(np.linalg.det(m) > 0)
+            "SO(3)",
+            np.stack(sphere),
+            math.inf,
+            lambda matrix: bool(np.linalg.det(matrix) > 0),
+            _draw_rotations,
         ),
         _infinite("D∞h", lambda sign, det: True, _MIRROR["i"], _MIRROR["k"]),
         _infinite("D∞", lambda sign, det: det > 0, turn_i),

@@ -15,7 +15,6 @@ from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
 from eqjax.groups.closed import Symmetry
-from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Initializer, Table, Tie
 
@@ -70,7 +69,7 @@ class TiedModule(nn.Module, kw_only=True):
             )
         self.constraint.check(self)
 
-    def ties_of(self, group: Group) -> dict[str, Tie]:
+    def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the tie of each full array to a group, by its name."""
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ from flax.linen.dtypes import canonicalize_dtype
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import BATCH_STATS
 from eqjax.fields.fiber import Fiber, regular
+from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
 from eqjax.kernels.tied import Initializer, Parametrization, Tie
@@ -70,7 +71,7 @@ class FiberNorm(TiedModule, kw_only=True):
                 f"constraint={self.constraint!r}"
             )
 
-    def ties_of(self, group: Group) -> dict[str, Tie]:
+    def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the ties of scale and bias to a group."""
         tie = Tie(fiber_table(group, self.field_fiber), self.parametrization)
         names = ["scale"] * self.use_scale + ["bias"] * self.use_bias
@@ -228,7 +229,7 @@ class ElementBatchNorm(BatchNorm):
 
     pooled: ClassVar[bool] = False
 
-    def ties_of(self, group: Group) -> dict[str, Tie]:
+    def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Scale and offset are not tied at all."""
         return super().ties_of(group.smallest)
 

@@ -1,0 +1,189 @@
+"""Exact tests of invariance under closed subgroups of O(3), at points.
+
+As `eqjax.analysis.randomization`, where the groups are finite: the gradient of every
+block of samples is moved by an element of its own, here one that is drawn uniformly
+from a group which may be infinite, and the part of the mean that invariance under a
+group S forbids, |m - P_S m|^2, is compared with that of the gradients as they are. P_S
+is the projection onto the maps that commute with S, which a basis of them gives.
+
+The tests are closed over the groups that have a name. Where the data have such a
+group, or one of those given, it is rejected with probability at most the level, with
+all of its subgroups together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from eqjax.analysis.gains import Gain, gain_of
+from eqjax.analysis.gradients import ProbedLayer, block_gradients
+from eqjax.analysis.randomization import TIE, Outcome, closed, result
+from eqjax.fields.irreps import IrrepsFiber, representations, turned
+from eqjax.groups.closed import ClosedGroup
+
+MoveTargets = Callable[[Any, Any], Any]
+
+
+def at_points(layers: Sequence[ProbedLayer]) -> bool:
+    """Tell whether all layers are tied to closed groups and have no taps."""
+    return all(
+        isinstance(each.layer.group, ClosedGroup) and not each.taps for each in layers
+    )
+
+
+def _own(each: ProbedLayer) -> ClosedGroup:
+    found: Any = each.layer.constraint.symmetry(each.layer.group)
+    return found
+
+
+def commuting_group(
+    variables: Any,
+    layers: Sequence[ProbedLayer],
+    sample: tuple[np.ndarray, Any],
+    fiber: IrrepsFiber,
+    move_targets: MoveTargets,
+    tolerance: float,
+    **settings: Any,
+) -> ClosedGroup:
+    """Return the largest named group that all layers and the loss commute with."""
+    tied = _own(layers[0]).meet(*(_own(each) for each in layers[1:]))
+    x, y = sample
+
+    def gradients(matrix: np.ndarray) -> list[np.ndarray]:
+        moved = np.asarray(turned(jnp.asarray(x), fiber, matrix))
+        block = (moved, move_targets(y, matrix))
+        return block_gradients(variables, layers, [block], **settings)
+
+    reference = gradients(np.eye(3))
+
+    def commutes(matrix: np.ndarray) -> bool:
+        for each, before, after in zip(
+            layers, reference, gradients(matrix), strict=True
+        ):
+            size = np.linalg.norm(before)
+            error = np.linalg.norm(after[..., 0] - _moved(each, before, matrix[None]))
+            if size and error > tolerance * size:
+                return False
+        return True
+
+    known: dict[bytes, bool] = {}
+    for group in tied.subgroups:
+        for matrix in group.generators:
+            key = matrix.tobytes()
+            if key not in known:
+                known[key] = commutes(matrix)
+            if not known[key]:
+                break
+        else:
+            return group
+    return tied.smallest
+
+
+def _moved(
+    each: ProbedLayer, gradients: np.ndarray, matrices: np.ndarray
+) -> np.ndarray:
+    """Return (count, entries), the gradients of as many blocks, each moved."""
+    fiber_in, fiber_out = each.layer.fibers
+    own = gradients.reshape(-1, fiber_in.size, fiber_out.size)
+    found = np.einsum(
+        "bij,bjk,blk->bil",
+        representations(fiber_in.irreps, matrices).astype(np.float32),
+        own,
+        representations(fiber_out.irreps, matrices).astype(np.float32),
+        optimize=True,
+    )
+    return found.reshape(len(own), -1)
+
+
+def point_test(
+    layers: Sequence[ProbedLayer],
+    gradients: Sequence[np.ndarray],
+    groups: Sequence[ClosedGroup],
+    draws: int,
+    rng: np.random.Generator,
+) -> tuple[dict[ClosedGroup, Outcome], list[dict[ClosedGroup, Outcome]]]:
+    """Test every group, with all layers together and with each alone.
+
+    Args:
+      layers: without taps.
+      gradients: per layer (blocks, entries, 1).
+      groups: to test, largest first.
+      draws: how many times the gradients are moved at random.
+      rng: of the draws.
+
+    Returns:
+      As `randomization.closed_test`.
+    """
+    blocks = len(gradients[0])
+    projections = [[_projection(each, S) for S in groups] for each in layers]
+    together: dict[ClosedGroup, Outcome] = {}
+    alone: list[dict[ClosedGroup, Outcome]] = [{} for _ in layers]
+    for group in groups:
+        lower = [i for i, S in enumerate(groups) if group >= S]
+        inside = [i for i in lower if groups[i].order > 1 or group.order == 1]
+        inside.sort(key=lambda i: groups[i] != group)  # itself first
+        means = [np.zeros((1 + draws, own.shape[1]), np.float32) for own in gradients]
+        for draw in range(1 + draws):
+            elements = group.sample(rng, blocks) if draw else _identities(blocks)
+            for each, own, mean in zip(layers, gradients, means, strict=True):
+                mean[draw] = _moved(each, own, elements).mean(0)
+        values = np.stack(
+            [
+                np.stack([_forbidden(mean, own[i]) for i in inside])
+                for mean, own in zip(means, projections, strict=True)
+            ]
+        )
+        together[group] = result(values)
+        for layer, results in enumerate(alone):
+            results[group] = result(values[layer : layer + 1])
+    return closed(together), [closed(results) for results in alone]
+
+
+def _identities(count: int) -> np.ndarray:
+    return np.broadcast_to(np.eye(3), (count, 3, 3))
+
+
+def _projection(each: ProbedLayer, group: ClosedGroup) -> np.ndarray:
+    """Return (entries, directions), orthonormal columns: what commutes with a group."""
+    table: Any = each.table(group)
+    basis = table.spread(np.diag(table.size**-0.5))
+    return basis.reshape(-1, table.num_orbits).astype(np.float32)
+
+
+def _forbidden(means: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Return the squared norms of what is left; what rounding leaves of 0 is 0."""
+    whole = np.sum(means.astype(np.float64) ** 2, 1)
+    left = whole - np.sum((means @ basis).astype(np.float64) ** 2, 1)
+    return np.where(left > TIE * whole, left, 0)
+
+
+def closed_gains(
+    each: ProbedLayer,
+    gradients: np.ndarray,
+    block_size: int,
+    groups: Sequence[ClosedGroup],
+) -> dict[ClosedGroup, Gain]:
+    """Return what relaxing a layer to each group promises, as `layer_gains` does."""
+    own = _own(each)
+    blocks = len(gradients)
+    flat = gradients.reshape(blocks, -1)
+    both = np.concatenate([flat, flat.mean(0)[None]])
+
+    def squares(group: ClosedGroup) -> tuple[float, float]:
+        inside = np.sum((both @ _projection(each, group)) ** 2, 1)
+        return float(inside[-1]), float(inside[:-1].mean())
+
+    before = squares(own)
+    found = {}
+    for S in groups:
+        if not own > S or blocks == 1:
+            found[S] = Gain(np.nan if own > S else 0.0, 0)
+            continue
+        seen, single = (a - b for a, b in zip(squares(S), before, strict=True))
+        directions = each.table(S).num_orbits - each.table(own).num_orbits
+        found[S] = gain_of(seen, single, directions, blocks, block_size)
+    return found
