@@ -13,6 +13,7 @@ all of its subgroups together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from eqjax.analysis.randomization import TIE, Outcome, closed, result
 from eqjax.fields.irreps import IrrepsFiber, representations, turned
 from eqjax.groups.closed import ClosedGroup
 
+AT_ONCE = 10  # draws, whose matrices are held together
 MoveTargets = Callable[[Any, Any], Any]
 
 
@@ -118,7 +120,6 @@ def point_test(
     Returns:
       As `randomization.closed_test`.
     """
-    blocks = len(gradients[0])
     projections = [[_projection(each, S) for S in groups] for each in layers]
     together: dict[ClosedGroup, Outcome] = {}
     alone: list[dict[ClosedGroup, Outcome]] = [{} for _ in layers]
@@ -126,11 +127,11 @@ def point_test(
         lower = [i for i, S in enumerate(groups) if group >= S]
         inside = [i for i in lower if groups[i].order > 1 or group.order == 1]
         inside.sort(key=lambda i: groups[i] != group)  # itself first
-        means = [np.zeros((1 + draws, own.shape[1]), np.float32) for own in gradients]
-        for draw in range(1 + draws):
-            elements = group.sample(rng, blocks) if draw else _identities(blocks)
-            for each, own, mean in zip(layers, gradients, means, strict=True):
-                mean[draw] = _moved(each, own, elements).mean(0)
+        moved = _means_of_moved(layers, gradients, group, draws, rng)
+        means = [
+            np.concatenate([own[..., 0].mean(0)[None], drawn])
+            for own, drawn in zip(gradients, moved, strict=True)
+        ]
         values = np.stack(
             [
                 np.stack([_forbidden(mean, own[i]) for i in inside])
@@ -143,15 +144,44 @@ def point_test(
     return closed(together), [closed(results) for results in alone]
 
 
-def _identities(count: int) -> np.ndarray:
-    return np.broadcast_to(np.eye(3), (count, 3, 3))
+def _means_of_moved(
+    layers: Sequence[ProbedLayer],
+    gradients: Sequence[np.ndarray],
+    group: ClosedGroup,
+    draws: int,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """Return per layer (draws, entries): the mean, every block moved at random.
+
+    All layers are moved by the same elements.
+    """
+    blocks = len(gradients[0])
+    pairs = list(zip(layers, gradients, strict=True))
+    if not math.isinf(group.order):
+        chosen = rng.integers(len(group.matrices), size=(draws, blocks))
+        found = [np.zeros((draws, own.shape[1]), np.float32) for own in gradients]
+        for number, matrix in enumerate(group.matrices):
+            share = (chosen == number).astype(np.float32) / blocks
+            alike = np.broadcast_to(matrix, (blocks, 3, 3))
+            for total, (each, own) in zip(found, pairs, strict=True):
+                total += share @ _moved(each, own, alike)
+        return found
+    means: list[list[np.ndarray]] = [[] for _ in layers]
+    for begin in range(0, draws, AT_ONCE):
+        count = min(AT_ONCE, draws - begin)
+        elements = group.sample(rng, count * blocks)
+        for own_means, (each, own) in zip(means, pairs, strict=True):
+            moved = _moved(each, np.tile(own, (count, 1, 1)), elements)
+            own_means.append(moved.reshape(count, blocks, -1).mean(1))
+    return [np.concatenate(own) for own in means]
 
 
 def _projection(each: ProbedLayer, group: ClosedGroup) -> np.ndarray:
     """Return (entries, directions), orthonormal columns: what commutes with a group."""
     table: Any = each.table(group)
     basis = table.spread(np.diag(table.size**-0.5))
-    return basis.reshape(-1, table.num_orbits).astype(np.float32)
+    entries = math.prod(table.shape)
+    return basis.reshape(entries, table.num_orbits).astype(np.float32)
 
 
 def _forbidden(means: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -79,6 +79,13 @@ class ClosedGroup:
         """All subgroups that have a name here, largest first, this one among them."""
         return tuple(H for H in _named() if self >= H)
 
+    @functools.cached_property
+    def matrices(self) -> np.ndarray:
+        """(order, 3, 3), all elements of a finite group, the identity first."""
+        if math.isinf(self.order):
+            raise ValueError(f"{self.name} has no end of elements")
+        return _closure(self.generators)
+
     def subgroup(self, name: str) -> ClosedGroup:
         """Return the subgroup of this name.
 
@@ -200,9 +207,9 @@ def finite_matrices(group: Symmetry) -> np.ndarray | None:
     if isinstance(group, Group):
         return group.matrices
     whole = np.rint(group.generators)
-    if not np.isfinite(group.order) or np.abs(whole - group.generators).max() > _CLOSE:
+    if math.isinf(group.order) or np.abs(whole - group.generators).max() > _CLOSE:
         return None
-    return np.rint(_closure(group.generators)).astype(np.int64)
+    return np.rint(group.matrices).astype(np.int64)
 
 
 def _closure(generators: np.ndarray) -> np.ndarray:
@@ -274,7 +281,9 @@ def _infinite(
 
     def draw(rng: np.random.Generator, count: int) -> np.ndarray:
         angles = rng.uniform(0, 2 * math.pi, count)
-        turns = np.stack([_turn(angle) for angle in angles])
+        turns = np.tile(np.eye(3), (count, 1, 1))
+        turns[:, 0, 0] = turns[:, 1, 1] = np.cos(angles)
+        turns[:, 1, 0], turns[:, 0, 1] = np.sin(angles), -np.sin(angles)
         return turns @ others[rng.integers(len(others), size=count)]
 
     given = np.stack([_turn(1.0), *generators])

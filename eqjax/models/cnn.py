@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 
 from eqjax.constraints.base import Constraint, Tied
+from eqjax.fields.fiber import quotient
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import PARAMETRIZATIONS, Parametrization
 from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
@@ -51,6 +52,8 @@ class EquivariantCNN(WithGroups, nn.Module):
       parametrization: of all tied parameters.
       constraint: how the kernels of the layers with a group arise from parameters, one
         for all or one for each; norms are always tied to the layer's group.
+      stabilizer: hidden fields have a value for every coset of this subgroup of the
+        ambient group, |G| / |K| of them; for every element if None.
       dtype: of the computation.
 
     >>> import jax.numpy as jnp
@@ -75,6 +78,7 @@ class EquivariantCNN(WithGroups, nn.Module):
     head: Head = "invariant"
     parametrization: Parametrization = "tied"
     constraint: Constraint | Sequence[Constraint] = Tied()
+    stabilizer: Group | None = None
     dtype: Any = None
 
     def __post_init__(self):
@@ -126,6 +130,7 @@ class EquivariantCNN(WithGroups, nn.Module):
         groups, constraints = self.architecture.groups, self.constraints
         tie = {"parametrization": self.parametrization, "dtype": self.dtype}
         make_norm = BatchNorm if self.norm == "channel" else ElementBatchNorm
+        fiber = None if self.stabilizer is None else quotient(self.stabilizer)
         for layer, features in enumerate(self.features):
             make_conv = GroupConv if layer else LiftingConv
             conv = make_conv(
@@ -133,12 +138,15 @@ class EquivariantCNN(WithGroups, nn.Module):
                 self.kernel_size,
                 use_bias=False,
                 group=groups[layer],
+                fiber_in=fiber if layer else None,
+                fiber_out=fiber,
                 constraint=constraints[layer],
                 name=f"conv{layer + 1}",
                 **tie,
             )
             norm = make_norm(
                 group=groups[layer],
+                fiber=fiber,
                 momentum=MOMENTUM,
                 name=f"norm{layer + 1}",
                 **tie,
@@ -151,6 +159,7 @@ class EquivariantCNN(WithGroups, nn.Module):
             head = InvariantHead(
                 self.head_features,
                 group=groups[-1],
+                fiber_in=fiber,
                 constraint=constraints[-1],
                 name="head",
                 **tie,
@@ -210,6 +219,7 @@ def exact(
     head: Head = "invariant",
     parametrization: Parametrization = "tied",
     constraint: Constraint | Sequence[Constraint] = Tied(),  # noqa: B008
+    stabilizer: Group | None = None,
     dtype: Any = None,
     name: str | None = None,
 ) -> EquivariantCNN:
@@ -228,6 +238,7 @@ def exact(
       head: "invariant" or "dense".
       parametrization: "tied" or "orthonormal".
       constraint: one for all layers with a group, or one for each.
+      stabilizer: of the fibers of hidden fields; the trivial group if None.
       dtype: of the computation.
       name: of the module.
 
@@ -249,6 +260,7 @@ def exact(
         head=head,
         parametrization=parametrization,
         constraint=constraint,
+        stabilizer=stabilizer,
         dtype=dtype,
         name=name,
     )

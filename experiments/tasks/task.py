@@ -91,6 +91,9 @@ class Task(abc.ABC):
     """Numbers of the convolutions, from 1, that a pooling follows; 1 2 3 for images, 1
     for volumes and 1 2 for sequences if not given. Residual networks halve the field
     before every stage but the first."""
+    stabilizer: str = "C1"
+    """Hidden fields of --network exact have a value for every coset of this subgroup of
+    the ambient group: with C4 in Oh 12 and not 48."""
     head_features: int = 32
     """Width of the hidden layer of the head; residual networks have none."""
     optimizer: Literal["adam", "sgd", "momentum"] = "adam"
@@ -124,6 +127,9 @@ class Task(abc.ABC):
         pooled = self.network not in RESIDUAL
         if pooled and not set(size.pool_after) <= set(layers):
             raise ValueError(f"--pool-after takes numbers from 1 to {layers[-1]}")
+        if self.network != "exact" and self.stabilizer != "C1":
+            raise ValueError(f"--stabilizer does nothing with --network {self.network}")
+        self.ambient_group.subgroup(self.stabilizer, 0)
         if self.resume and self.name is None:
             raise ValueError("--resume needs the --name of a run")
 
@@ -247,10 +253,14 @@ class Task(abc.ABC):
                 classes=self.load().classes,
                 order="pre" if self.network == "wide_resnet" else "post",
             )
-        build = {"exact": eq.exact, "paper": eq.paper}[self.network]
+        fields: dict[str, Any] = {}
+        if (stabilizer := self.ambient_group.subgroup(self.stabilizer, 0)).order > 1:
+            fields["stabilizer"] = stabilizer
+        build: Any = {"exact": eq.exact, "paper": eq.paper}[self.network]
         return build(
             architecture,
             **self.size._asdict(),
+            **fields,
             head_features=self.head_features,
             classes=self.load().classes,
             constraint=constraint,
