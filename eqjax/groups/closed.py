@@ -172,7 +172,7 @@ def orthogonal() -> ClosedGroup:
     >>> orthogonal().subgroup("SO(3)").order
     inf
     >>> [H.name for H in orthogonal().subgroup("4mm").subgroups]
-    ['C4v', 'C4', 'C2v', 'C2', 'C1']
+    ['C4v', 'C2v', 'C4', 'C2', 'C1']
     """
     return _named()[0]
 

@@ -148,7 +148,8 @@ def _layer_change(
         before = under_stacked_axes(source.read, stacked)(plan.source.own(path, old))
         after = under_stacked_axes(target.read, stacked)(plan.source.own(path, new))
         largest, relative = _change(before, after)
-    main = plan.moves[own[0]] if own else None
+    moves = [plan.moves[p] for p in own]
+    main = next((move for move in moves if move.source.maps), (*moves, None)[0])
     unchanged = float("nan") if path in plan.rewrites else 1.0
     return LayerChange(
         path=path,
