@@ -207,6 +207,7 @@ LINE = {
 def volume(ambient):
     """Layers over a group of the cube."""
     regular = eq.regular(ambient)
+    quotient = eq.quotient(ambient.subgroup("C4", 0))
 
     def case(make, space, **settings):
         settings.setdefault("fiber_out", regular)
@@ -229,6 +230,18 @@ def volume(ambient):
             conv(eq.BatchNorm, use_running_average=True, scale_init=RANDOM), (2, 2, 2)
         ),
         "head": case(conv(eq.InvariantHead, 2), (2, 2, 2), fiber_out=None),
+        "lift to quotient": case(
+            conv(eq.LiftingConv, 1, 3, fiber_out=quotient),
+            (3, 3, 3),
+            lifts=True,
+            fiber_out=quotient,
+        ),
+        "conv between quotients": case(
+            conv(eq.GroupConv, 2, 3, fiber_in=quotient, fiber_out=quotient),
+            (3, 3, 3),
+            fiber_in=quotient,
+            fiber_out=quotient,
+        ),
     }
 
 
