@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -90,14 +91,25 @@ STANDARD: dict[str, Callable[[], Group]] = {
 
 @functools.cache
 def standard_group(name: str) -> Group:
-    """Return the ambient group of a name in `STANDARD`.
+    """Return the ambient group of a name in `STANDARD`, or of its generators.
+
+    Args:
+      name: or generators as JSON, a list of matrices, each a list of its rows.
 
     Raises:
       ValueError: there is none; the message names the nearest.
 
-    >>> standard_group("C4").order
-    4
+    >>> standard_group("C4").order, standard_group("[[[0, 1], [1, 0]]]").name
+    (4, 'D1')
     """
+    if name.lstrip().startswith("["):
+        try:
+            return Group.from_generators(json.loads(name))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"generators should be a list of matrices, such as [[[0, -1], [1, 0]]], "
+                f"got {name!r}: {error}"
+            ) from None
     if name not in STANDARD:
         near = difflib.get_close_matches(name, STANDARD, 1, 0)[0]
         raise ValueError(

@@ -70,7 +70,8 @@ class Task(abc.ABC):
     """The settings that every experiment has."""
 
     ambient: str = "D4"
-    """Ambient group of the network; the groups of its layers are subgroups of it."""
+    """Ambient group of the network; the groups of its layers are subgroups of it. Or
+    its generators, as JSON: '[[[0, -1], [1, 0]]]' for C4."""
     data: Annotated[str, tyro.conf.arg(help=DATA_HELP)] = "rotated"
     data_group: str = "C1"
     """Subgroup of the ambient group of which a random element is applied to every image
@@ -173,7 +174,8 @@ class Task(abc.ABC):
         Followed by the ambient group of the networks, where it is not D4.
         """
         augmented = "" if self.data_group == "C1" else f"-{self.data_group}"
-        over = "" if self.ambient == "D4" else f"-over-{self.ambient}"
+        named = self.ambient if self.ambient in STANDARD else self.ambient_group.name
+        over = "" if named == "D4" else f"-over-{named}"
         return f"{Path(self.data).stem}{augmented}{over}"
 
     @property

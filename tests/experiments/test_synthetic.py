@@ -143,3 +143,16 @@ def test_bad_arguments(arguments, message, tmp_path, monkeypatch, capsys):
         evolve.main(arguments.split())
     assert message in " ".join(capsys.readouterr().out.split())
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_ambient_group_may_be_given_by_generators():
+    task = BaselineTask(data="axis", ambient="[[[0,-1,0],[1,0,0],[0,0,1]]]")
+    assert task.ambient_group == eq.Group.from_generators(
+        [[[0, -1, 0], [1, 0, 0], [0, 0, 1]]]
+    )
+    assert task.label == "axis-over-C4-0"
+    assert task.load().image_shape == (8, 8, 8, 1)
+    with pytest.raises(ValueError, match="should be a list of matrices"):
+        BaselineTask(ambient="[[0,1")
+    with pytest.raises(ValueError, match="not a signed permutation"):
+        BaselineTask(ambient="[[[2]]]")
