@@ -40,6 +40,8 @@ class ClosedGroup:
       order: number of elements, which may be infinite.
 
     >>> O3 = orthogonal()
+    >>> O3.subgroup("Cinfv")
+    ClosedGroup(C∞v)
     >>> O3.subgroup("C∞v") < O3.subgroup("D∞h") < O3
     True
     >>> O3.subgroup("C4v") < O3.subgroup("C∞v"), O3.subgroup("O") < O3.subgroup("Th")

@@ -107,7 +107,7 @@ def standard_group(name: str) -> Group:
             return Group.from_generators(json.loads(name))
         except json.JSONDecodeError as error:
             raise ValueError(
-                f"generators should be a list of matrices, such as [[[0, -1], [1, 0]]], "
+                "generators should be a list of matrices, as [[[0, -1], [1, 0]]], "
                 f"got {name!r}: {error}"
             ) from None
     if name not in STANDARD:

@@ -279,6 +279,7 @@ def paper(
     head: Head = "dense",
     parametrization: Parametrization = "tied",
     constraint: Constraint | Sequence[Constraint] = Tied(),  # noqa: B008
+    stabilizer: Group | None = None,
     dtype: Any = None,
     name: str | None = None,
 ) -> EquivariantCNN:
@@ -300,6 +301,7 @@ def paper(
       head: see `exact`.
       parametrization: see `exact`.
       constraint: see `exact`.
+      stabilizer: see `exact`.
       dtype: see `exact`.
       name: see `exact`.
 
@@ -319,6 +321,7 @@ def paper(
         head=head,
         parametrization=parametrization,
         constraint=constraint,
+        stabilizer=stabilizer,
         dtype=dtype,
         name=name,
     )
