@@ -7,7 +7,7 @@ Digits as they are, flipped, rotated by right angles, and by any angle, reduced 
 each, and the rates of `benchmarks.tuning`. Runs go to runs/methods-DATA and continue
 where they were interrupted, seed by seed, or from the rows that are kept in
 benchmarks/results; two processes may share the work by --only, patterns of DATA:METHOD
-(about five hours of one core in all; --quick: a few steps of each method on the rotated
+(about six hours of one core in all; --quick: a few steps of each method on the rotated
 ones, with one seed and a network of two layers, to see that all of them run). The
 errors depend on the seeds alone, the seconds on what else the machine does.
 """
