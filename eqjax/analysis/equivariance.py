@@ -51,13 +51,7 @@ def equivariance_error(
     >>> float(equivariance_error(blur, jnp.eye(5)[None, :, :, None], group=D4)) < 1e-6
     True
     """
-    errors = _errors(
-        fn,
-        x,
-        group,
-        _mover(group, fiber_in, irreps_in),
-        _mover(group, fiber_out, irreps_out),
-    )
+    errors = _errors(fn, x, group, (fiber_in, irreps_in), (fiber_out, irreps_out))
     return jnp.max(jnp.stack(list(errors.values())))
 
 
@@ -107,13 +101,7 @@ def assert_equivariant(
         )
     if tolerance is None:
         tolerance = float(jnp.finfo(reference.dtype).eps) ** 0.5
-    errors = _errors(
-        fn,
-        x,
-        group,
-        _mover(group, fiber_in, irreps_in),
-        _mover(group, fiber_out, irreps_out),
-    )
+    errors = _errors(fn, x, group, (fiber_in, irreps_in), (fiber_out, irreps_out))
     broken = {name: float(e) for name, e in errors.items() if not float(e) <= tolerance}
     if broken:
         worst = max(broken.values())
@@ -128,20 +116,14 @@ Mover = Callable[[Any, int], Any]  # what an element makes of an array, by its p
 
 
 def _mover(group: Symmetry, fiber: Fiber | IrrepsFiber | None, irreps: Any) -> Mover:
-    """Return what moves an input or an output."""
+    """Return what moves an array with this fiber, or with channels in irreps."""
     if irreps is None:
         if not isinstance(group, Group):
             raise ValueError(
                 f"{group!r} acts on irreps at points; pass irreps_in and irreps_out"
             )
         elements = group.elements
-
-        def transformed(x: Any, i: int) -> Any:
-            if x.ndim <= 2:  # invariants
-                return x
-            return transform(x, elements[i], group=group, fiber=fiber)
-
-        return transformed
+        return lambda x, i: transform(x, elements[i], group=group, fiber=fiber)
     components = IrrepsFiber(str(irreps))
 
     def move(x: Any, i: int) -> Any:
@@ -174,14 +156,23 @@ def _like(x: Any, array: jax.Array) -> Any:
 
 
 def _errors(
-    fn: Callable[[Any], Any], x: Any, group: Symmetry, move_in: Mover, move_out: Mover
+    fn: Callable[[Any], Any],
+    x: Any,
+    group: Symmetry,
+    kind_in: tuple[Fiber | IrrepsFiber | None, Any],
+    kind_out: tuple[Fiber | IrrepsFiber | None, Any],
 ) -> dict[str, jax.Array]:
-    """Return the relative error of every element, by its name."""
+    """Return the relative error of every element, by its name.
+
+    Kinds are a fiber and irreps. Outputs without space are invariants, if not irreps.
+    """
     reference = fn(x)
     size = norm(_array(reference))
+    move_in, move_out = _mover(group, *kind_in), _mover(group, *kind_out)
+    moves = reference.ndim > 2 or kind_out[1] is not None
 
     def error(i: int) -> jax.Array:
-        expected = move_out(reference, i)
+        expected = move_out(reference, i) if moves else reference
         got = _array(fn(move_in(x, i)))
         if got.shape != _array(expected).shape:
             raise ValueError(

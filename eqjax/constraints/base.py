@@ -94,6 +94,8 @@ class Constraint:
         that a layer with a single one stays exactly equivariant.
       undone_by_element_norm: norms with statistics per fiber element take all its
         freedom out again, so that it does nothing before them.
+      sums_over_elements: it sums over the elements of a group, which must be a `Group`
+        then, and not one of infinite order.
       keeps_lifting_tied: the authors leave the first layer of a network tied.
       compared_with: settings, other than the defaults, that comparisons use.
       source: who proposed it.
@@ -108,6 +110,7 @@ class Constraint:
     partwise: ClassVar[bool] = True
     per_output_element: ClassVar[bool] = False
     undone_by_element_norm: ClassVar[bool] = False
+    sums_over_elements: ClassVar[bool] = False
     keeps_lifting_tied: ClassVar[bool] = False
     compared_with: ClassVar[Mapping[str, Any]] = {}
     source: ClassVar[str] = "Cohen and Welling 2016"

@@ -37,6 +37,7 @@ class OrthogonalParts(Constraint, abc.ABC):
     """What constraints share that scale orthogonal parts of a free array."""
 
     partwise: ClassVar[bool] = False
+    sums_over_elements: ClassVar[bool] = True
 
     @abc.abstractmethod
     def weights(self, group: Group) -> np.ndarray:

@@ -80,6 +80,7 @@ class RelaxedWeights(_Banks):
     >>> layer = eq.GroupConv(4, 3, group=eq.cyclic(4), constraint=RelaxedWeights())
     """
 
+    sums_over_elements: ClassVar[bool] = True
     source: ClassVar[str] = "Wang et al. 2022"
     partwise: ClassVar[bool] = False
 

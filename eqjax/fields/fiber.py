@@ -30,6 +30,15 @@ class Fiber:
 
     stabilizer: Group
 
+    def __post_init__(self):
+        """Reject groups whose elements are not numbered."""
+        if not isinstance(self.stabilizer, Group):
+            raise TypeError(
+                "a fiber holds the cosets of a Group, such as eq.full_octahedral(), "
+                f"got {self.stabilizer!r}; closed subgroups of O(3) act on an "
+                "IrrepsFiber"
+            )
+
     @property
     def ambient(self) -> Group:
         """The group that acts on this fiber."""

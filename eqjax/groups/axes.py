@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
+from eqjax.groups.closed import ClosedGroup
 from eqjax.groups.group import Group
 
+AnyGroup = TypeVar("AnyGroup", bound=Group | ClosedGroup)
 
-def check_preserved(group: Group, values: Sequence[int], what: str) -> None:
+
+def check_preserved(
+    group: Group | ClosedGroup, values: Sequence[int], what: str
+) -> None:
     """Raise unless every element of the group maps a per-axis setting to itself.
 
     The error names the largest subgroup for which the setting works.
@@ -27,11 +33,12 @@ def check_preserved(group: Group, values: Sequence[int], what: str) -> None:
         )
 
 
-def preserving_subgroup(group: Group, values: Sequence) -> Group:
+def preserving_subgroup(group: AnyGroup, values: Sequence) -> AnyGroup:
     """Return the largest subgroup whose axis permutations keep per-axis values."""
 
     def holds(matrix: np.ndarray) -> bool:
         mixed = zip(*np.nonzero(np.abs(matrix) > 1e-9), strict=True)
         return all(values[i] == values[j] for i, j in mixed)
 
-    return group.keeping(holds)
+    kept: Any = group.keeping(holds)
+    return kept

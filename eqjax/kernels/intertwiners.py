@@ -394,7 +394,7 @@ def _radial(radius: np.ndarray, rings: int | None, end: float) -> np.ndarray:
         return np.isclose(radius[:, None], distances).astype(float)
     import e3nn_jax
 
-    with jax.enable_x64(True):  # noqa: FBT003
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():  # noqa: FBT003
         found = e3nn_jax.soft_one_hot_linspace(
             jnp.asarray(radius),
             start=0.0,

@@ -68,7 +68,7 @@ def commuting(
             "a Group, such as eq.full_octahedral()"
         )
     if len(permuted) < len(fibers) or not isinstance(group, Group):
-        if isinstance(group, Group) and kernel_size:
+        if kernel_size:
             check_preserved(group, kernel_size, "kernel_size")
         return intertwiner_table(group, kernel_size, *fibers, rings=rings)
     if len(fibers) == 1:

@@ -15,6 +15,7 @@ from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
 from eqjax.groups.closed import Symmetry
+from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Initializer, Table, Tie
 
@@ -66,6 +67,11 @@ class TiedModule(nn.Module, kw_only=True):
             raise TypeError(
                 f"{type(self).__name__} needs a Constraint, such as eq.Tied(), got "
                 f"constraint={self.constraint!r}"
+            )
+        if self.constraint.sums_over_elements and not isinstance(group, Group):
+            raise ValueError(
+                f"{type(self.constraint).__name__} sums over the elements of a Group, "
+                f"such as eq.full_octahedral(), got {group!r}"
             )
         self.constraint.check(self)
 

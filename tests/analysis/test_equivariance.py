@@ -35,6 +35,11 @@ def test_the_elements_that_break_it_are_named():
     eq.assert_equivariant(shifted, IMAGE, group=D4, tolerance=2)
 
 
+def test_an_input_without_space_is_refused():
+    with pytest.raises(ValueError, match="expected a field"):
+        eq.equivariance_error(lambda x: x, jnp.ones((3, 5)), group=eq.dihedral(4))
+
+
 def test_an_output_of_zeros_proves_nothing():
     with pytest.raises(ValueError, match="zero everywhere"):
         eq.assert_equivariant(lambda x: 0 * x, IMAGE, group=D4)

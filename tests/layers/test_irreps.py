@@ -247,3 +247,16 @@ def test_bad_input():
         )
     with pytest.raises(TypeError, match="needs a Group"):
         eq.IrrepsLinear("1o", group="O(3)", irreps_in="1o")
+    with pytest.raises(ValueError, match=r"not mapped to itself by O\(3\)"):
+        conv(O3).clone(kernel_size=(3, 3, 5)).init(jax.random.key(0), X)
+    with pytest.raises(TypeError, match="cosets of a Group"):
+        eq.GroupConv(2, 3, group=O3).init(jax.random.key(0), X)
+    for constraint in (eq.GammaProjection(), eq.NonStationary(), eq.RelaxedWeights()):
+        with pytest.raises(ValueError, match="sums over the elements of a Group"):
+            linear(O3, constraint=constraint)
+
+
+def test_radial_functions_are_sampled_under_jit():
+    layer = conv(O3.subgroup("SO(3)"), rings=2)
+    shapes = jax.tree.map(jnp.shape, jax.jit(layer.init)(jax.random.key(0), X))
+    assert shapes["params"]["kernel"][0] > 0
