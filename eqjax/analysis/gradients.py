@@ -19,7 +19,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from eqjax.constraints.collections import PROBES
-from eqjax.groups.closed import Symmetry, exact_ambient, within
+from eqjax.groups.closed import Symmetry, exact_part
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Table
@@ -51,8 +51,7 @@ class ProbedLayer:
 
         Of closed subgroups of O(3), the symmetries of the cube that they hold.
         """
-        own = self.layer.constraint.symmetry(self.layer.group)
-        return within(own, exact_ambient(self.layer.group))
+        return exact_part(self.layer.constraint.symmetry(self.layer.group))
 
     @property
     def taps(self) -> tuple[int, ...]:

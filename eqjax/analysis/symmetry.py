@@ -24,6 +24,7 @@ from eqjax.analysis.motions import Motions
 from eqjax.analysis.random_values import random_inputs, random_variables
 from eqjax.analysis.repairs import explain
 from eqjax.analysis.report import BETWEEN, NETWORK, SymmetryReport, SymmetryRow
+from eqjax.fields.irreps import IrrepsFiber
 from eqjax.groups.group import Group
 from eqjax.groups.standard import dihedral, flip, full_octahedral
 from eqjax.layers.base import TiedModule
@@ -65,6 +66,10 @@ def symmetry(
       A report with a row per layer, printed as a table, `faults`, the rows that lose
       what they should keep, each with a repair that was tried, and `network`.
 
+    Raises:
+      ValueError: a layer reads or writes irreps; or there is neither a layer with a
+        group nor an image.
+
     >>> from eqjax.groups import dihedral
     >>> from eqjax.layers import LiftingConv
     >>> D4 = dihedral(4)
@@ -75,7 +80,15 @@ def symmetry(
     """
     given, keywords = random_inputs(inputs), dict(call_kwargs or {})
     arguments = given.fill(given.arrays)
-    layers = tied_model(model, arguments, keywords).layers.values()
+    traced = tied_model(model, arguments, keywords).layers
+    for path, layer in traced.items():
+        if any(isinstance(f, IrrepsFiber) for f in getattr(layer, "fibers", ())):
+            raise ValueError(
+                f"{show(path)} reads or writes irreps, whose channels turn, and shapes "
+                "do not tell which; eq.equivariance_error and eq.assert_equivariant "
+                "take irreps_in and irreps_out"
+            )
+    layers = traced.values()
     ambient = group.ambient if group else _ambient(list(layers), arguments)
     motions = Motions(ambient, list(layers))
     if variables is None:

@@ -5,7 +5,6 @@ from eqjax.fields.augmentation import augment
 from eqjax.fields.fiber import Fiber, quotient, regular, trivial
 from eqjax.fields.irreps import (
     IrrepsFiber,
-    is_permuted as is_permuted,
     lift_irreps,
     lower_irreps,
     representations as representations,

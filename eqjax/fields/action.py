@@ -60,18 +60,17 @@ def transform(
     if x.ndim == d + 2:
         return moved
     fiber = fiber or _fiber_of_size(x.shape[-2], group)
-    same = isinstance(fiber, IrrepsFiber) or fiber.ambient == group.ambient
-    if not same or fiber.size != x.shape[-2]:
-        if isinstance(fiber, IrrepsFiber):
+    if isinstance(fiber, IrrepsFiber):
+        if fiber.size != x.shape[-2]:
             raise ValueError(
                 f"{fiber.irreps} have {fiber.size} components, got shape {x.shape}"
             )
+        return turned(moved, fiber, matrix, axis=-2)
+    if fiber.ambient != group.ambient or fiber.size != x.shape[-2]:
         raise ValueError(
             f"a fiber of {fiber.size} elements over {fiber.ambient!r} does not fit "
             f"shape {x.shape} and {group!r}{difference(fiber.ambient, group.ambient)}"
         )
-    if isinstance(fiber, IrrepsFiber):
-        return turned(moved, fiber, matrix, axis=-2)
     inverse = group.ambient.inverse[u]
     return moved[..., fiber.action[inverse], :]
 

@@ -25,7 +25,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqjax.fields.fiber import Fiber
 from eqjax.groups.group import Group
 
 KEPT = 64  # matrices; those of more elements are not kept
@@ -69,11 +68,6 @@ class IrrepsFiber:
     def matrix(self, u: np.ndarray) -> np.ndarray:
         """Return rho(u), (size, size), for an orthogonal (3, 3) matrix."""
         return representations(self.irreps, np.asarray(u)[None])[0]
-
-
-def is_permuted(fiber: Any) -> bool:
-    """Tell whether a group permutes the elements of a fiber."""
-    return isinstance(fiber, Fiber)
 
 
 def representations(irreps: str, matrices: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from eqjax.groups.closed import (
     Symmetry as Symmetry,
     comparable as comparable,
     exact_ambient as exact_ambient,
+    exact_part as exact_part,
     finite_matrices as finite_matrices,
     orthogonal,
-    within as within,
 )
 from eqjax.groups.group import Group, difference as difference
 from eqjax.groups.isotypic import isotypic_components as isotypic_components

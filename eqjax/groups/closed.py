@@ -189,14 +189,11 @@ def comparable(a: Symmetry, b: Symmetry) -> bool:
     return a.dimension == b.dimension
 
 
-def within(group: Symmetry, ambient: Group) -> Group:
-    """Return the subgroup of a finite group of the elements that another one holds."""
-    if isinstance(group, Group) and group.ambient == ambient:
+def exact_part(group: Symmetry) -> Group:
+    """Return the elements that act exactly on a grid, of closed ones as in a cube."""
+    if isinstance(group, Group):
         return group
-    if isinstance(group, ClosedGroup):
-        return ambient.keeping(group.contains)
-    known = group.matrices
-    return ambient.keeping(lambda matrix: bool((known == matrix).all((1, 2)).any()))
+    return full_octahedral().keeping(group.contains)
 
 
 def exact_ambient(group: Symmetry) -> Group:

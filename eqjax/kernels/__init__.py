@@ -3,7 +3,6 @@
 from eqjax.kernels.action import transform_kernel as transform_kernel
 from eqjax.kernels.intertwiners import (
     IntertwinerTable as IntertwinerTable,
-    Representation as Representation,
     intertwiner_table as intertwiner_table,
 )
 from eqjax.kernels.orbits import (

@@ -23,26 +23,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqjax.fields.fiber import Fiber
-from eqjax.fields.irreps import IrrepsFiber, representations
-from eqjax.groups.closed import ClosedGroup, Symmetry, finite_matrices
+from eqjax.groups.closed import Symmetry, finite_matrices
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import check_fibers, tap_offsets, tap_permutations
+from eqjax.kernels.bases import Representation, bases, blocks, matrices_of, sizes
+from eqjax.kernels.orbits import check_fibers, tap_permutations
 from eqjax.ops.precision import accurate
-
-Representation = Fiber | IrrepsFiber
-
-_KEPT = 1e-6  # length of what is left of a unit vector that a basis does not hold yet
-_FIXED = 1e-9  # |(u - 1) v|^2 of unit vectors that all generators keep
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,7 +209,7 @@ class IntertwinerTable:
         if matrices is None:
             raise ValueError(f"{self.group!r} moves taps off the grid")
         taps = self.shape[: len(self.shape) - len(self.fibers)]
-        turned = [_matrices(fiber, matrices) for fiber in self.fibers]
+        turned = [matrices_of(fiber, matrices) for fiber in self.fibers]
         return tap_permutations(matrices, taps), tuple(turned)
 
 
@@ -259,18 +250,13 @@ def intertwiner_table(
     """
     if isinstance(group, Group):
         check_fibers(group, *fibers)
-    matrices = finite_matrices(group)
     shape = (*kernel_size, *(fiber.size for fiber in fibers))
     positions = np.arange(math.prod(shape)).reshape(-1, *shape[len(kernel_size) :])
     found: dict[tuple[int, ...], list[tuple[np.ndarray, np.ndarray]]] = {}
-    for kinds, places in _blocks(fibers):
+    for kinds, places in blocks(fibers):
         inside = np.stack([each[places] for each in positions])
-        inside = inside.reshape(len(inside), -1, *_sizes(kinds)).astype(np.int32)
-        if matrices is not None:
-            bases = _bases_by_orbits(matrices.tobytes(), kernel_size, kinds)
-        elif isinstance(group, ClosedGroup):
-            bases = _sampled_basis(group, kernel_size, kinds, rings)
-        for taps, basis in bases:
+        inside = inside.reshape(len(inside), -1, *sizes(kinds)).astype(np.int32)
+        for taps, basis in bases(group, kernel_size, kinds, rings):
             if basis.shape[1]:
                 entries = np.moveaxis(inside[taps], 1, 0)
                 entries = entries.reshape(len(entries), -1)
@@ -283,171 +269,3 @@ def intertwiner_table(
         stacks.append(Cells(entries, basis, first))
         first = stacks[-1].parameters.stop
     return IntertwinerTable(group, shape, tuple(stacks), fibers)
-
-
-Kind = str | Fiber  # an irrep, or a set that is permuted
-
-
-def _blocks(
-    fibers: tuple[Representation, ...],
-) -> Iterator[tuple[tuple[Kind, ...], tuple[np.ndarray, ...]]]:
-    """Yield what the fibers are made of, one kind of each, and where that is.
-
-    The places are an open mesh: copies of each fiber, then components of each.
-    """
-    parts = []
-    for axis, fiber in enumerate(fibers):
-        begin = 0
-        own = []
-        for copies, kind, size in _kinds(fiber):
-            shape = [1] * (2 * len(fibers))
-            shape[axis], shape[len(fibers) + axis] = copies, size
-            place = np.arange(begin, begin + copies * size).reshape(shape)
-            own.append((kind, place))
-            begin += copies * size
-        parts.append(own)
-    for chosen in itertools.product(*parts):
-        kinds, places = zip(*chosen, strict=True)
-        yield kinds, places
-
-
-def _kinds(fiber: Representation) -> tuple[tuple[int, Kind, int], ...]:
-    if isinstance(fiber, IrrepsFiber):
-        return fiber.blocks
-    return ((1, fiber, fiber.size),)
-
-
-def _sizes(kinds: tuple[Kind, ...]) -> tuple[int, ...]:
-    return tuple(_as_fiber(kind).size for kind in kinds)
-
-
-def _as_fiber(kind: Kind) -> Representation:
-    return IrrepsFiber(kind) if isinstance(kind, str) else kind
-
-
-def _matrices(fiber: Representation, elements: np.ndarray) -> np.ndarray:
-    """Return (count, size, size), what elements do to columns over a fiber."""
-    if isinstance(fiber, IrrepsFiber):
-        return representations(fiber.irreps, elements)
-    same = (fiber.ambient.matrices == elements[:, None]).all((2, 3))
-    return np.eye(fiber.size)[fiber.action[same.argmax(1)]].transpose(0, 2, 1)
-
-
-def _products(kinds: tuple[Kind, ...], matrices: np.ndarray) -> np.ndarray:
-    """Return (count, n, n): the Kronecker product over the kinds, per matrix."""
-    own = [_matrices(_as_fiber(kind), matrices) for kind in kinds]
-    return np.stack(
-        [functools.reduce(np.kron, each) for each in zip(*own, strict=True)]
-    )
-
-
-@functools.lru_cache(maxsize=256)
-def _bases_by_orbits(
-    group: bytes, kernel_size: tuple[int, ...], kinds: tuple[Kind, ...]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return taps of every orbit, and the basis of what commutes there."""
-    flat = np.frombuffer(group, np.int64)
-    d = len(kernel_size) or _dimension(kinds, flat.size)
-    matrices = flat.reshape(-1, d, d)
-    taps = tap_permutations(matrices, kernel_size)
-    acting = _products(kinds, matrices)
-    found = []
-    for tap in np.unique(taps.min(0)):
-        orbit, carried_by = np.unique(taps[:, tap], return_index=True)
-        keeping = acting[taps[:, tap] == tap]
-        basis = _orthonormal(keeping.mean(0))
-        everywhere = np.concatenate([acting[u] @ basis for u in carried_by])
-        found.append((orbit, everywhere / len(orbit) ** 0.5))
-    return found
-
-
-def _sampled_basis(
-    group: ClosedGroup,
-    kernel_size: tuple[int, ...],
-    kinds: tuple[Kind, ...],
-    rings: int | None,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return all taps, and a basis of functions of space sampled there."""
-    offsets = tap_offsets(kernel_size) / 2
-    radius = np.linalg.norm(offsets, axis=-1)
-    largest = sum(int(str(kind)[:-1]) for kind in kinds)
-    taps = np.arange(len(offsets))
-    columns = []
-    for degree in range(largest + 1 if kernel_size else 1):
-        harmonic = f"{degree}{'e' if degree % 2 == 0 else 'o'}"
-        acting = _products((harmonic, *kinds), group.generators)
-        shape = (2 * degree + 1, math.prod(_sizes(kinds)), -1)
-        tensors = _fixed(acting).reshape(shape)
-        values = _harmonics(harmonic, offsets)
-        if degree:
-            values = np.where(radius[:, None] > 0, values, 0)
-        radial = _radial(radius, rings, (max(kernel_size, default=1) - 1) / 2)
-        sampled = np.einsum("yr,ym,min->yirn", radial, values, tensors)
-        columns.append(sampled.reshape(len(taps) * tensors.shape[1], -1))
-    return [(taps, _orthonormal(np.concatenate(columns, 1)))]
-
-
-def _radial(radius: np.ndarray, rings: int | None, end: float) -> np.ndarray:
-    """Return (taps, functions): one for each distance, or Gaussians around rings."""
-    if rings is None:
-        distances = np.unique(np.round(radius, 9))
-        return np.isclose(radius[:, None], distances).astype(float)
-    import e3nn_jax
-
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():  # noqa: FBT003
-        found = e3nn_jax.soft_one_hot_linspace(
-            jnp.asarray(radius),
-            start=0.0,
-            end=end,
-            number=rings,
-            basis="gaussian",
-            cutoff=False,
-        )
-        return np.asarray(found)
-
-
-def _harmonics(irrep: str, offsets: np.ndarray) -> np.ndarray:
-    """Return (taps, 2l + 1), spherical harmonics of the directions."""
-    import e3nn_jax
-
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():  # noqa: FBT003
-        points = e3nn_jax.IrrepsArray("1o", jnp.asarray(offsets, jnp.float64))
-        found = e3nn_jax.spherical_harmonics(irrep, points, normalize=True)
-        return np.asarray(found.array)
-
-
-def _fixed(acting: np.ndarray) -> np.ndarray:
-    """Return (n, k): a basis of the vectors that all (count, n, n) matrices keep."""
-    moved = acting - np.eye(acting.shape[-1])
-    square = np.einsum("uki,ukj->ij", moved, moved)
-    lengths, vectors = np.linalg.eigh(square)
-    kept = vectors[:, lengths < _FIXED]
-    return _orthonormal(kept @ kept.T)
-
-
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """Return an orthonormal basis of what columns span, the same on every machine.
-
-    By Gram-Schmidt in the order of the columns, twice for accuracy: an eigenbasis would
-    be whatever the machine's library makes of equal eigenvalues.
-    """
-    found = np.zeros((len(columns), 0))
-    for column in columns.T:
-        length = np.linalg.norm(column)
-        if length < _KEPT:
-            continue
-        rest = column / length
-        for _ in range(2):
-            rest = rest - found @ (found.T @ rest)
-        left = np.linalg.norm(rest)
-        if left > _KEPT:
-            found = np.column_stack([found, rest / left])
-    return np.where(np.abs(found) < np.finfo(float).eps, 0, found)
-
-
-def _dimension(kinds: tuple[Kind, ...], numbers: int) -> int:
-    """Return the number of axes of matrices that have so many numbers in all."""
-    groups = [kind.ambient for kind in kinds if isinstance(kind, Fiber)]
-    if groups:
-        return groups[0].dimension
-    return 3 if numbers % 9 == 0 else 2 if numbers % 4 == 0 else 1

@@ -24,15 +24,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact
 
-from eqjax.fields.irreps import is_permuted
+from eqjax.fields.fiber import Fiber
 from eqjax.groups.axes import check_preserved
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
-from eqjax.kernels.intertwiners import (
-    IntertwinerTable,
-    Representation,
-    intertwiner_table,
-)
+from eqjax.kernels.bases import Representation
+from eqjax.kernels.intertwiners import IntertwinerTable, intertwiner_table
 from eqjax.kernels.orbits import OrbitTable, fiber_table, kernel_table
 from eqjax.ops.precision import accurate, norm
 
@@ -61,7 +58,7 @@ def commuting(
       ValueError: the group does not map the taps to themselves, or a fiber belongs to
         another ambient group.
     """
-    permuted = [fiber for fiber in fibers if is_permuted(fiber)]
+    permuted = [fiber for fiber in fibers if isinstance(fiber, Fiber)]
     if permuted and not isinstance(group, Group):
         raise ValueError(
             f"{group!r} acts on irreps alone; fields over the elements of a group need "

@@ -23,7 +23,7 @@ from jax import lax
 from eqjax import kernels
 from eqjax.fields.fiber import regular, trivial
 from eqjax.groups.group import Group
-from eqjax.kernels.intertwiners import Representation
+from eqjax.kernels.bases import Representation
 from eqjax.kernels.tied import Initializer, Parametrization
 from eqjax.layers.convolving import Convolving
 from eqjax.ops.convolution import convolve, convolve_transpose

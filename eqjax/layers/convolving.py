@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 from flax.linen.dtypes import promote_dtype
@@ -11,7 +11,7 @@ from flax.linen.dtypes import promote_dtype
 from eqjax import kernels
 from eqjax.groups.axes import check_preserved
 from eqjax.groups.closed import Symmetry
-from eqjax.kernels.intertwiners import Representation
+from eqjax.kernels.bases import Representation
 from eqjax.kernels.tied import Tie
 from eqjax.layers.base import TiedModule
 from eqjax.ops.windows import Window, per_axis, resolve_padding, sizes
@@ -23,6 +23,8 @@ class Convolving(TiedModule):
     A subclass has the fields of `GroupConv` that are read here, and says what its
     fibers are.
     """
+
+    rings: ClassVar[int | None] = None  # see `IrrepsConv`
 
     if TYPE_CHECKING:
 
@@ -40,7 +42,7 @@ class Convolving(TiedModule):
 
     def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the ties of kernel and bias to a group."""
-        table = kernels.commuting(group, self.taps, *self.fibers)
+        table = kernels.commuting(group, self.taps, *self.fibers, rings=self.rings)
         ties = {"kernel": Tie(table, self.parametrization, maps=True)}
         if self.use_bias:
             along_fiber = kernels.commuting(group, (), self.fibers[1])

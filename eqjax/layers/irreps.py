@@ -18,7 +18,7 @@ from jax import lax
 from eqjax import kernels
 from eqjax.fields.irreps import IrrepsFiber
 from eqjax.groups.closed import Symmetry
-from eqjax.kernels.tied import Initializer, Parametrization, Tie
+from eqjax.kernels.tied import Initializer, Parametrization
 from eqjax.layers.convolving import Convolving
 from eqjax.ops.convolution import convolve
 from eqjax.ops.windows import Padding
@@ -42,16 +42,6 @@ class OnIrreps(Convolving):
     def fibers(self) -> tuple[IrrepsFiber, IrrepsFiber]:
         """The components that are read, and those that are written."""
         return IrrepsFiber(self.irreps_in), IrrepsFiber(self.irreps_out)
-
-    def _ties(self, group: Symmetry, taps: tuple[int, ...]) -> dict[str, Tie]:
-        rings = self.rings if taps else None
-        table = kernels.commuting(group, taps, *self.fibers, rings=rings)
-        ties = {"kernel": Tie(table, self.parametrization, maps=True)}
-        if self.use_bias:
-            ties["bias"] = Tie(
-                kernels.commuting(group, (), self.fibers[1]), self.parametrization
-            )
-        return ties
 
     def _components(self, x: Any, axes: int | None) -> jax.Array:
         """Return the components of an input, as one array."""
@@ -139,14 +129,10 @@ class IrrepsConv(OnIrreps):
     bias_init: Initializer = nn.initializers.zeros_init()
     group: Symmetry = dataclasses.field(kw_only=True)
     irreps_in: Any = dataclasses.field(kw_only=True)
-    rings: int | None = dataclasses.field(default=None, kw_only=True)
+    rings: int | None = dataclasses.field(default=None, kw_only=True)  # type: ignore[misc]
     parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
 
     feature_group_count: ClassVar[int] = 1
-
-    def ties_of(self, group: Symmetry) -> dict[str, Tie]:
-        """Return the ties of kernel and bias to a group."""
-        return self._ties(group, self.taps)
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
@@ -207,12 +193,7 @@ class IrrepsLinear(OnIrreps):
     irreps_in: Any = dataclasses.field(kw_only=True)
     parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
 
-    rings: ClassVar[None] = None
     taps: ClassVar[tuple[int, ...]] = ()
-
-    def ties_of(self, group: Symmetry) -> dict[str, Tie]:
-        """Return the ties of matrix and bias to a group."""
-        return self._ties(group, ())
 
     def check_identity(self) -> None:
         """Raise ValueError unless it reads what it writes."""

@@ -121,7 +121,7 @@ def test_entries_of_untrained_kernels_have_the_variance_of_free_ones():
 
 
 def test_the_basis_is_the_same_whatever_the_rounding():
-    from eqjax.kernels.intertwiners import _orthonormal
+    from eqjax.kernels.bases import _orthonormal
 
     rng = np.random.default_rng(0)
     span = np.linalg.qr(rng.normal(size=(12, 5)))[0]

@@ -256,6 +256,12 @@ def test_bad_input():
             linear(O3, constraint=constraint)
 
 
+@pytest.mark.parametrize("group", [OH, O3], ids=str)
+def test_what_reads_arrays_by_their_shapes_refuses_irreps(group):
+    with pytest.raises(ValueError, match="equivariance_error .* take irreps_in"):
+        eq.symmetry(conv(group), X)
+
+
 def test_radial_functions_are_sampled_under_jit():
     layer = conv(O3.subgroup("SO(3)"), rings=2)
     shapes = jax.tree.map(jnp.shape, jax.jit(layer.init)(jax.random.key(0), X))
