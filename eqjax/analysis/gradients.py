@@ -219,7 +219,30 @@ def moved_by(gradients: np.ndarray, table: Table, position: int) -> np.ndarray:
     return table.moved(gradients, position)
 
 
-Move = Callable[[Any, int], Any]
+Move = Callable[[Any, Any], Any]  # (array, element) -> the array moved
+TOLERANCE = 0.05  # of a gradient moved by an element that the network commutes with
+HALF_TOLERANCE = 0.2  # where a layer computes in half precision
+
+
+def whitening(gradients: np.ndarray, table: Table) -> np.ndarray:
+    """Return (entries, channels): one over the root mean square of an orbit's entries.
+
+    It is the same however blocks are moved, so that the test stays exact.
+    """
+    squares = np.mean(gradients**2, 0)
+    cells = np.asarray(table.cells)
+    size = np.bincount(cells)
+    sums = np.zeros((len(size), squares.shape[-1]), np.float32)
+    np.add.at(sums, cells, squares)
+    means = (sums / size[:, None])[cells].astype(np.float32)
+    return 1 / np.sqrt(means + means.mean() + np.finfo(np.float32).tiny)
+
+
+def tolerance_of(layers: Sequence[ProbedLayer]) -> float:
+    """Return the relative error of a moved gradient that is rounding in some layers."""
+    kinds = [k for each in layers for k in (each.layer.dtype, each.layer.param_dtype)]
+    half = any(kind is not None and jnp.finfo(kind).bits < 32 for kind in kinds)
+    return HALF_TOLERANCE if half else TOLERANCE
 
 
 def commuting_elements(

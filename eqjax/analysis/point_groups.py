@@ -14,20 +14,26 @@ all of its subgroups together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from eqjax.analysis.findings import Findings, notes_on
 from eqjax.analysis.gains import Gain, gain_of
-from eqjax.analysis.gradients import ProbedLayer, block_gradients
+from eqjax.analysis.gradients import (
+    Move,
+    ProbedLayer,
+    block_gradients,
+    tolerance_of,
+    whitening,
+)
 from eqjax.analysis.randomization import TIE, Outcome, closed, result
 from eqjax.fields.irreps import IrrepsFiber, representations, turned
 from eqjax.groups.closed import ClosedGroup
 
 AT_ONCE = 10  # draws, whose matrices are held together
-MoveTargets = Callable[[Any, Any], Any]
 
 
 def at_points(layers: Sequence[ProbedLayer]) -> bool:
@@ -42,16 +48,64 @@ def _own(each: ProbedLayer) -> ClosedGroup:
     return found
 
 
+def test_points(
+    variables: Mapping[str, Any],
+    layers: Sequence[ProbedLayer],
+    blocks: Sequence[tuple[np.ndarray, Any]],
+    *,
+    groups: Sequence[ClosedGroup] | None,
+    irreps: Any,
+    move_targets: Move,
+    draws: int,
+    whiten: bool,
+    memory: int,
+    rng: np.random.Generator,
+    settings: Mapping[str, Any],
+) -> Findings:
+    """Test the closed subgroups of O(3) that have a name; as `grid_groups.test_grid`.
+
+    All gradients are held in memory: those of maps at points are small.
+    """
+    del memory
+    if irreps is None:
+        raise ValueError(
+            "layers over closed groups turn irreps; say by irreps_in how the last axis "
+            "of x transforms, such as '1o' for positions"
+        )
+    fiber = IrrepsFiber(str(irreps))
+    whole, notes = commuting_group(
+        variables, layers, blocks[0], fiber, move_targets, **settings
+    )
+    for group in groups or ():
+        if not isinstance(group, ClosedGroup) or not group <= whole:
+            raise ValueError(f"groups must be subgroups of {whole!r}, got {group!r}")
+    wanted = whole.subgroups if groups is None else {*groups, whole.smallest}
+    lattice = [H for H in whole.subgroups if H in wanted]
+    size = len(blocks[0][0])
+    found = block_gradients(variables, layers, blocks, **settings)
+    gains = []
+    for number, (each, own) in enumerate(zip(layers, found, strict=True)):
+        gains.append(closed_gains(each, own, size, lattice))
+        notes += notes_on(each, own)
+        if whiten:
+            found[number] = own * whitening(own, each.table(whole))
+    together, alone = point_test(layers, found, lattice, draws, rng)
+    return Findings(whole, together, alone, gains, notes)
+
+
 def commuting_group(
     variables: Any,
     layers: Sequence[ProbedLayer],
     sample: tuple[np.ndarray, Any],
     fiber: IrrepsFiber,
-    move_targets: MoveTargets,
-    tolerance: float,
+    move_targets: Move,
     **settings: Any,
-) -> ClosedGroup:
-    """Return the largest named group that all layers and the loss commute with."""
+) -> tuple[ClosedGroup, list[str]]:
+    """Return the largest named group that all layers and the loss commute with.
+
+    With a note where that is less than what the layers are tied to.
+    """
+    tolerance = tolerance_of(layers)
     tied = _own(layers[0]).meet(*(_own(each) for each in layers[1:]))
     x, y = sample
 
@@ -73,16 +127,20 @@ def commuting_group(
         return True
 
     known: dict[bytes, bool] = {}
-    for group in tied.subgroups:
-        for matrix in group.generators:
-            key = matrix.tobytes()
-            if key not in known:
-                known[key] = commutes(matrix)
-            if not known[key]:
-                break
-        else:
-            return group
-    return tied.smallest
+
+    def kept(matrix: np.ndarray) -> bool:
+        key = matrix.tobytes()
+        if key not in known:
+            known[key] = commutes(matrix)
+        return known[key]
+
+    largest = tied.keeping(kept)
+    if largest == tied:
+        return tied, []
+    return largest, [
+        f"the network or the loss does not keep {tied.name}, so that only subgroups of "
+        f"{largest.name} can be tested; eq.equivariance_error measures by how much"
+    ]
 
 
 def _moved(

@@ -19,44 +19,24 @@ from typing import Any
 import chex
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from eqjax.analysis.evidence import GroupEvidence, LayerEvidence, SymmetryTest
-from eqjax.analysis.gains import Gain, layer_gains
+from eqjax.analysis.gains import Gain
 from eqjax.analysis.gradients import (
-    Move,
-    ProbedLayer,
-    block_gradients,
     check_classes,
-    commuting_elements,
     default_block_size,
-    in_memory,
-    moved_by,
     probed_layers,
     shuffled_blocks,
 )
-from eqjax.analysis.motions import Motions
-from eqjax.analysis.point_groups import (
-    at_points,
-    closed_gains,
-    commuting_group,
-    point_test,
-)
-from eqjax.analysis.randomization import Outcome, closed_test, lattice_of
-from eqjax.fields.action import transform
-from eqjax.fields.irreps import IrrepsFiber, turned
-from eqjax.groups.axes import preserving_subgroup
-from eqjax.groups.closed import ClosedGroup, exact_ambient
-from eqjax.groups.group import Group, difference
-from eqjax.kernels.tied import Table
-from eqjax.morphism.matching import show, tied_model
+from eqjax.analysis.grid_groups import test_grid
+from eqjax.analysis.point_groups import at_points, test_points
+from eqjax.analysis.randomization import Outcome
+from eqjax.morphism.matching import tied_model
 from eqjax.training.checks import check_samples
 from eqjax.training.losses import LossFn, cross_entropy
 
 MoveTargets = Callable[[Any, int], Any]  # (targets, element) -> those moved
-TOLERANCE = 0.05  # of a gradient moved by an element that the network commutes with
-HALF_TOLERANCE = 0.2  # where a layer computes in half precision
 
 
 def symmetry_test(
@@ -134,8 +114,8 @@ def symmetry_test(
     _check_settings(level, draws, block_size)
     check_samples(x, y)
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
-    found = tied_model(model, inputs, call_kwargs)
-    layers = probed_layers(found, variables)
+    traced = tied_model(model, inputs, call_kwargs)
+    layers = probed_layers(traced, variables)
     rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
     check_classes(variables, model, x, y, loss_fn, call_kwargs)
     move_targets = checked_motion(move_targets, x, y)
@@ -145,53 +125,32 @@ def symmetry_test(
         "loss_fn": loss_fn,
         "call_kwargs": call_kwargs,
     }
-    ambient = exact_ambient(layers[0].layer.group)
-    if at_points(layers):
-        return _test_at_points(
-            variables,
-            layers,
-            (x, y),
-            irreps_in,
-            groups,
-            level,
-            draws,
-            block_size,
-            whiten,
-            move_targets,
-            rng,
-            settings,
-        )
-    motions = Motions(ambient, [each.layer for each in layers])
-    move_x = _motion_of(motions, irreps_in)
     size = default_block_size(len(x)) if block_size is None else block_size
     blocks = shuffled_blocks(x, y, size, rng)
-    whole, notes = _testable(
-        variables, layers, motions, blocks[0], (move_x, move_targets), settings
+    find = test_points if at_points(layers) else test_grid
+    found = find(
+        variables,
+        layers,
+        blocks,
+        groups=groups,
+        irreps=irreps_in,
+        move_targets=move_targets,
+        draws=draws,
+        whiten=whiten,
+        memory=memory,
+        rng=rng,
+        settings=settings,
     )
-    lattice = _lattice(whole, groups)
-
-    grams: list[np.ndarray] = []
-    gains: list[dict[Group, Gain]] = []
-    for part in in_memory(layers, len(blocks), memory):
-        gradients = block_gradients(variables, part, blocks, **settings)
-        for each, own in zip(part, gradients, strict=True):
-            gains.append(layer_gains(each, own, size, lattice))
-            grams.append(_gram(each, own, whole, whiten))
-            if not own.any():
-                notes.append(
-                    f"{show(each.path)} has no gradient and says nothing; lifted "
-                    "modules pass the collection 'probes' on"
-                )
-        del gradients
+    notes = list(found.notes)
     if len(blocks) == 1:
         notes.append("one block of samples cannot tell; give more, or smaller blocks")
-    together, alone = closed_test(grams, whole, lattice, draws, rng, memory // 4)
+    lattice = list(found.together)
     return SymmetryTest(
-        group=whole,
-        network=_rows(together, level, _summed(gains, lattice)),
+        group=found.group,
+        network=_rows(found.together, level, _summed(found.gains, lattice)),
         layers=LayerEvidence(
             (each.path, _rows(results, level, own))
-            for each, results, own in zip(layers, alone, gains, strict=True)
+            for each, results, own in zip(layers, found.alone, found.gains, strict=True)
         ),
         level=level,
         blocks=len(blocks),
@@ -233,175 +192,6 @@ def checked_motion(move_targets: MoveTargets | None, x: Any, y: Any) -> MoveTarg
                 "they are to stay"
             )
     return lambda y, u: y
-
-
-def _test_at_points(
-    variables: Mapping[str, Any],
-    layers: Sequence[ProbedLayer],
-    samples: tuple[Any, Any],
-    irreps: Any,
-    groups: Sequence[ClosedGroup] | None,
-    level: float,
-    draws: int,
-    block_size: int | None,
-    whiten: bool,
-    move_targets: MoveTargets,
-    rng: np.random.Generator,
-    settings: Mapping[str, Any],
-) -> SymmetryTest:
-    """Test the closed subgroups of O(3) that have a name."""
-    x, y = samples
-    if irreps is None:
-        raise ValueError(
-            "layers over closed groups turn irreps; say by irreps_in how the last axis "
-            "of x transforms, such as '1o' for positions"
-        )
-    size = default_block_size(len(x)) if block_size is None else block_size
-    blocks = shuffled_blocks(x, y, size, rng)
-    fiber = IrrepsFiber(str(irreps))
-    whole = commuting_group(
-        variables, layers, blocks[0], fiber, move_targets, TOLERANCE, **settings
-    )
-    for group in groups or ():
-        if not isinstance(group, ClosedGroup) or not group <= whole:
-            raise ValueError(f"groups must be subgroups of {whole!r}, got {group!r}")
-    wanted = whole.subgroups if groups is None else {*groups, whole.smallest}
-    lattice = [H for H in whole.subgroups if H in wanted]
-    found = block_gradients(variables, layers, blocks, **settings)
-    gains = [
-        closed_gains(each, own, size, lattice)
-        for each, own in zip(layers, found, strict=True)
-    ]
-    if whiten:
-        found = [
-            own * _whitening(own, each.table(whole))
-            for each, own in zip(layers, found, strict=True)
-        ]
-    together, alone = point_test(layers, found, lattice, draws, rng)
-    return SymmetryTest(
-        group=whole,
-        network=_rows(together, level, _summed(gains, lattice)),
-        layers=LayerEvidence(
-            (each.path, _rows(results, level, own))
-            for each, results, own in zip(layers, alone, gains, strict=True)
-        ),
-        level=level,
-        blocks=len(blocks),
-        block_size=size,
-    )
-
-
-def _motion_of(motions: Motions, irreps: Any) -> Move:
-    """Return how samples move, where their channels may turn as well."""
-    if irreps is None:
-        return lambda x, u: np.asarray(motions.moved(x, u))
-    fiber = IrrepsFiber(str(irreps))
-    ambient = motions.ambient
-
-    def moved(x: Any, u: int) -> np.ndarray:
-        if np.ndim(x) == ambient.dimension + 2:
-            x = transform(x, u, group=ambient)
-        return np.asarray(turned(jnp.asarray(x), fiber, ambient.matrices[u]))
-
-    return moved
-
-
-def _testable(
-    variables: Mapping[str, Any],
-    layers: Sequence[ProbedLayer],
-    motions: Motions,
-    block: tuple[np.ndarray, Any],
-    moves: tuple[Move, MoveTargets],
-    settings: Mapping[str, Any],
-) -> tuple[Group, list[str]]:
-    """Return the largest group that the network is tied to and the test can use."""
-    space = block[0].shape[1:-1]
-    tied = layers[0].own_group.meet(*(each.own_group for each in layers[1:]))
-    fitting = motions.ambient.generated_by(motions.keeping_shapes([block[0]]))
-    whole = tied.meet(
-        fitting,
-        *(preserving_subgroup(tied, each.taps) for each in layers if each.taps),
-    )
-    notes = []
-    if whole != tied:
-        notes.append(
-            f"{tied.name} does not map images of {space} or the taps to "
-            f"themselves; tested are the subgroups of {whole.name}"
-        )
-    commuting = commuting_elements(
-        variables,
-        layers,
-        whole,
-        block,
-        *moves,
-        HALF_TOLERANCE if any(map(_is_half, layers)) else TOLERANCE,
-        **settings,
-    )
-    kept = [H for H in whole.subgroups if set(H.elements) <= set(commuting)]
-    largest = max(kept, key=lambda H: H.order)
-    if largest != whole:
-        notes.append(
-            f"the loss does not keep {whole.name}, so that only the subgroups of "
-            f"{largest.name} can be tested; eq.symmetry finds the layer that breaks it"
-        )
-    if largest.order == 1:
-        notes.append("the network is tied to no group, so that there is none to test")
-    return largest, notes
-
-
-def _is_half(each: ProbedLayer) -> bool:
-    kinds = (each.layer.dtype, each.layer.param_dtype)
-    return any(kind is not None and jnp.finfo(kind).bits < 32 for kind in kinds)
-
-
-def _lattice(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
-    """Return the groups to test, with their joins."""
-    if groups is None:
-        return whole.subgroups
-    for group in groups:
-        if group.ambient != whole.ambient or not group <= whole:
-            raise ValueError(
-                f"groups must be subgroups of {whole!r}, which the network is tied to, "
-                f"got {group!r}{difference(group.ambient, whole.ambient)}"
-            )
-    return lattice_of(groups or (whole.smallest,))
-
-
-def _gram(
-    each: ProbedLayer, gradients: np.ndarray, whole: Group, whiten: bool
-) -> np.ndarray:
-    """Return (order, blocks, blocks): <g_b, u . g_c>, less what the group leaves.
-
-    The part that all elements leave as it is stays the same however blocks are moved;
-    without it, differences are not those of large numbers.
-    """
-    blocks = len(gradients)
-    table = each.table(whole)
-    mean = sum(moved_by(gradients, table, i) for i in range(whole.order)) / whole.order
-    left = gradients - mean
-    if whiten:
-        left = left * _whitening(left, table)
-    flat = left.reshape(blocks, -1)
-    return np.stack(
-        [
-            flat @ moved_by(left, table, i).reshape(blocks, -1).T
-            for i in range(whole.order)
-        ]
-    )
-
-
-def _whitening(gradients: np.ndarray, table: Table) -> np.ndarray:
-    """Return (entries, channels): one over the root mean square of an orbit's entries.
-
-    It is the same however blocks are moved, so that the test stays exact.
-    """
-    squares = np.mean(gradients**2, 0)
-    cells = np.asarray(table.cells)
-    size = np.bincount(cells)
-    sums = np.zeros((len(size), squares.shape[-1]), np.float32)
-    np.add.at(sums, cells, squares)
-    means = (sums / size[:, None])[cells].astype(np.float32)
-    return 1 / np.sqrt(means + means.mean() + np.finfo(np.float32).tiny)
 
 
 def _summed(

@@ -1,5 +1,7 @@
 """The test of closed subgroups of O(3): its level, its power, and networks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,46 +73,56 @@ class Points(eq.IrrepsLinear):
         return super().__call__(x).sum(-2)
 
 
-def test_a_network_in_a_field_names_the_axis():
+@pytest.fixture(scope="module")
+def field():
+    """The test of a network of positions in a field along the last axis."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 5, 3)).astype(np.float32)
-    y = (x[..., 2:] ** 3).sum(1)
     model = Points("0e", group=O3, irreps_in="1o", use_bias=False)
-    variables = model.init(jax.random.key(0), x[:1])
 
     def loss_fn(outputs, y):
         return (jnp.sum(outputs, -1) - y[:, 0]) ** 2
 
-    report = eq.symmetry_test(
-        variables,
+    return functools.partial(
+        eq.symmetry_test,
+        model.init(jax.random.key(0), x[:1]),
         model=model,
         x=x,
-        y=y,
+        y=(x[..., 2:] ** 3).sum(1),
         key=jax.random.key(1),
         loss_fn=loss_fn,
-        irreps_in="1o",
         draws=99,
         level=0.02,
     )
+
+
+def test_a_network_in_a_field_names_the_axis(field):
+    report = field(irreps_in="1o")
     assert report.group == O3
     assert [H.name for H in report.maximal] == ["C∞v"]
     assert report.network["C∞v"].gain > 0
     assert "not rejected: C∞v" in str(report)
+    assert report.notes == ()
     with pytest.raises(ValueError, match="say by irreps_in"):
-        eq.symmetry_test(
-            variables, model=model, x=x, y=y, key=jax.random.key(1), loss_fn=loss_fn
-        )
+        field()
     with pytest.raises(ValueError, match="groups must be subgroups"):
-        eq.symmetry_test(
-            variables,
-            model=model,
-            x=x,
-            y=y,
-            key=jax.random.key(1),
-            loss_fn=loss_fn,
-            irreps_in="1o",
-            groups=(eq.dihedral(4),),
-        )
+        field(irreps_in="1o", groups=(eq.dihedral(4),))
+
+
+def test_what_a_report_cannot_tell_is_said(field):
+    def loss_fn(outputs, y):  # weighs samples by where the first point is
+        return (jnp.sum(outputs, -1) - y[:, 2]) ** 2
+
+    y = field.keywords["x"][:, 0]
+    report = field(irreps_in="1o", loss_fn=loss_fn, y=y, move_targets=turn_first)
+    assert report.group.name == "C∞v"
+    assert "does not keep O(3), so that only subgroups of C∞v" in report.notes[0]
+    report = field(irreps_in="1o", block_size=400)
+    assert "one block of samples cannot tell" in report.notes[-1]
+
+
+def turn_first(y, matrix):
+    return y @ np.asarray(matrix, y.dtype).T
 
 
 def test_gains_are_those_of_the_new_directions():
