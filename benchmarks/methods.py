@@ -24,9 +24,10 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from benchmarks.report import arguments, finish
+from benchmarks.report import arguments, finish, interval
 from benchmarks.small import FEW_STEPS, RESULTS, SMALL, TUNED, tuned_values, varied
 from experiments.reports.statistics import Line, summarize
 from experiments.reports.tables import print_table
@@ -48,6 +49,7 @@ KEPT = (  # of a row
     "test_parameters",
     "steps",
 )
+BY_HAND = ("D4", "C4", "C1")
 TASKS = ("upright", "flipped", "quarter", "rotated")
 
 
@@ -142,6 +144,20 @@ def _error(line: Line | None) -> str:
     return f"{statistics.mean(errors):.2f}{spread}"
 
 
+def over_hand(lines: Sequence[Line]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return paired differences of errors to groups by hand, with 95 % intervals."""
+    errors = {line.method: line.errors for line in lines}
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for reference in BY_HAND:
+        for method, own in errors.items():
+            seeds = sorted(own.keys() & errors.get(reference, {}).keys())
+            if method != reference and len(seeds) > 1:
+                pairs = [own[seed] - errors[reference][seed] for seed in seeds]
+                to = found.setdefault(f"to {reference}", {})
+                to[method] = interval(np.array(pairs))
+    return found
+
+
 def main() -> None:
     """Compare, print, and write."""
     options = arguments(__doc__, seeds=5, only="*:*")
@@ -169,7 +185,8 @@ def main() -> None:
             rows[f"{key}: test error (%)"] = 100 * row["test_error"]
     print(in_markdown(lines))
     summary = {data: list(map(dataclasses.asdict, own)) for data, own in lines.items()}
-    finish(options, rows, summary)
+    differences = {data: over_hand(own) for data, own in lines.items()}
+    finish(options, rows, {**summary, "differences": differences})
 
 
 if __name__ == "__main__":
