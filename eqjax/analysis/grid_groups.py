@@ -34,7 +34,7 @@ from eqjax.groups.closed import exact_ambient
 from eqjax.groups.group import Group, difference
 
 
-def test_grid(
+def find_on_grid(
     variables: Mapping[str, Any],
     layers: Sequence[ProbedLayer],
     blocks: Sequence[tuple[np.ndarray, Any]],

@@ -48,7 +48,7 @@ def _own(each: ProbedLayer) -> ClosedGroup:
     return found
 
 
-def test_points(
+def find_at_points(
     variables: Mapping[str, Any],
     layers: Sequence[ProbedLayer],
     blocks: Sequence[tuple[np.ndarray, Any]],
@@ -62,7 +62,7 @@ def test_points(
     rng: np.random.Generator,
     settings: Mapping[str, Any],
 ) -> Findings:
-    """Test the closed subgroups of O(3) that have a name; as `grid_groups.test_grid`.
+    """Test the closed subgroups of O(3) that have a name; as `grid_groups.find_on_grid`.
 
     All gradients are held in memory: those of maps at points are small.
     """

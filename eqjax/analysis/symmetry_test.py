@@ -29,8 +29,8 @@ from eqjax.analysis.gradients import (
     probed_layers,
     shuffled_blocks,
 )
-from eqjax.analysis.grid_groups import test_grid
-from eqjax.analysis.point_groups import at_points, test_points
+from eqjax.analysis.grid_groups import find_on_grid
+from eqjax.analysis.point_groups import at_points, find_at_points
 from eqjax.analysis.randomization import Outcome
 from eqjax.morphism.matching import tied_model
 from eqjax.training.checks import check_samples
@@ -127,7 +127,7 @@ def symmetry_test(
     }
     size = default_block_size(len(x)) if block_size is None else block_size
     blocks = shuffled_blocks(x, y, size, rng)
-    find = test_points if at_points(layers) else test_grid
+    find = find_at_points if at_points(layers) else find_on_grid
     found = find(
         variables,
         layers,
