@@ -62,7 +62,7 @@ def find_at_points(
     rng: np.random.Generator,
     settings: Mapping[str, Any],
 ) -> Findings:
-    """Test the closed subgroups of O(3) that have a name, as `find_on_grid` does others.
+    """Test the named closed subgroups of O(3), as `find_on_grid` does finite groups.
 
     All gradients are held in memory: those of maps at points are small.
     """
