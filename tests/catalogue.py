@@ -17,6 +17,7 @@ import numpy as np
 
 import eqjax as eq
 from eqjax import constraints, training
+from eqjax.fields.irreps import representations
 from eqjax.population import encoding
 
 RANDOM = nn.initializers.normal(1.0)
@@ -98,10 +99,24 @@ def full_arrays(case, state):
         table = {key: np.asarray(value) for key, value in tables[name].items()}
         entries = np.asarray(state.params[name])
         if tie.parametrization == "orthonormal":
-            size = np.maximum(table["size"], 1.0)
+            size = np.maximum(table.get("size", table.get("orbit_size")), 1.0)
+            size = np.repeat(size, len(entries) // len(size))
             entries = entries / np.sqrt(size).reshape(-1, *[1] * (entries.ndim - 1))
-        found[name] = entries[table["index"]]
+        if "carrier" in table:
+            found[name] = steered(tie.table, entries, table)
+        else:
+            found[name] = entries[table["index"]]
     return found
+
+
+def steered(made, entries, table):
+    """Coefficients of every pair, each turned from those of its orbit's first pair."""
+    ambient = made.fibers[0].ambient
+    turns = representations(made.functions.irreps, ambient.matrices)
+    own = entries.reshape(-1, made.functions.size, *entries.shape[1:])
+    return np.einsum(
+        "hgab,hgb...->ahg...", turns[table["carrier"]], own[table["index"]]
+    )
 
 
 def run(case, group, variables, x):
@@ -117,6 +132,7 @@ def conv(make, *args, **settings):
 D4 = eq.dihedral(4)
 FLIP = eq.flip()
 MIRROR = D4.subgroup("D1:i")
+HARMONICS = eq.CircularHarmonics()
 
 
 def plane(make, space, **settings):
@@ -157,6 +173,24 @@ PLANE = {
         conv(eq.GroupConv, 2, 3, fiber_out=eq.quotient(MIRROR)),
         (4, 4),
         fiber_out=eq.quotient(MIRROR),
+    ),
+    "lift of harmonics": plane(
+        conv(eq.LiftingConv, 2, 5, basis=HARMONICS), (5, 5), lifts=True
+    ),
+    "conv of harmonics": plane(conv(eq.GroupConv, 2, 3, basis=HARMONICS), (4, 4)),
+    "conv of harmonics, orthonormal and depthwise": plane(
+        conv(
+            eq.GroupConv,
+            2,
+            3,
+            basis=HARMONICS,
+            parametrization="orthonormal",
+            feature_group_count=2,
+        ),
+        (4, 4),
+    ),
+    "transposed of harmonics": plane(
+        conv(eq.GroupConvTranspose, 1, 4, strides=2, basis=HARMONICS), (3, 3)
     ),
     "transposed 2x2": plane(
         conv(eq.GroupConvTranspose, 2, 2, strides=2, padding="VALID"), (3, 3)
@@ -252,6 +286,7 @@ CONSTRAINED = {
         "conv circular",
         "conv depthwise",
         "conv strided on odd",
+        "conv of harmonics",
         "transposed 2x2",
         "lift 3x3",
         "head",

@@ -49,14 +49,15 @@ class ProbedLayer:
     def own_group(self) -> Group:
         """The group that the layer commutes with, whatever its parameters.
 
-        Of closed subgroups of O(3), the symmetries of the cube that they hold.
+        Of closed groups, the symmetries of the cube or the square that they hold.
         """
-        return exact_part(self.layer.constraint.symmetry(self.layer.group))
+        group = self.layer.constraint.symmetry(self.layer.group)
+        return group if isinstance(group, Group) else exact_part(group)
 
     @property
     def taps(self) -> tuple[int, ...]:
         """Taps per spatial axis; none of a map at every point."""
-        return self.shape[:-4]
+        return getattr(self.layer, "taps", self.shape[:-4])
 
     @property
     def size(self) -> int:
@@ -222,6 +223,7 @@ def moved_by(gradients: np.ndarray, table: Table, position: int) -> np.ndarray:
 Move = Callable[[Any, Any], Any]  # (array, element) -> the array moved
 TOLERANCE = 0.05  # of a gradient moved by an element that the network commutes with
 HALF_TOLERANCE = 0.2  # where a layer computes in half precision
+NEAR = 0.5  # of a gradient moved by an element that pixels follow approximately
 
 
 def whitening(gradients: np.ndarray, table: Table) -> np.ndarray:
@@ -234,7 +236,7 @@ def whitening(gradients: np.ndarray, table: Table) -> np.ndarray:
     size = np.bincount(cells)
     sums = np.zeros((len(size), squares.shape[-1]), np.float32)
     np.add.at(sums, cells, squares)
-    means = (sums / size[:, None])[cells].astype(np.float32)
+    means = (sums / size.clip(1)[:, None])[cells].astype(np.float32)
     return 1 / np.sqrt(means + means.mean() + np.finfo(np.float32).tiny)
 
 
@@ -254,8 +256,10 @@ def commuting_elements(
     move_y: Move,
     tolerance: float,
     **settings: Any,
-) -> tuple[int, ...]:
+) -> dict[int, float]:
     """Return the elements u for which the gradient at u . x is u . (the gradient at x).
+
+    Of elements that move pixels between pixels, those for which it nearly is.
 
     Args:
       variables: of the model.
@@ -266,6 +270,9 @@ def commuting_elements(
       move_y: (y, u) -> u . y.
       tolerance: relative to the norm of a gradient.
       **settings: as of `block_gradients`.
+
+    Returns:
+      The relative error of each, the largest of all layers.
     """
     x, y = sample
     blocks = [(move_x(x, u), move_y(y, u)) for u in group.elements]
@@ -279,6 +286,9 @@ def commuting_elements(
             expected = moved_by(gradients[0], each.table(group), i)
             error = np.linalg.norm(gradients[i] - expected) / size
             errors[i] = max(errors[i], error)
-    return tuple(
-        u for u, error in zip(group.elements, errors, strict=True) if error < tolerance
-    )
+    allowed = np.where(group.exact, tolerance, NEAR)
+    return {
+        u: float(error)
+        for u, error, limit in zip(group.elements, errors, allowed, strict=True)
+        if error < limit
+    }

@@ -130,10 +130,18 @@ def _testable(
     )
     kept = [H for H in whole.subgroups if set(H.elements) <= set(commuting)]
     largest = max(kept, key=lambda H: H.order)
+    exact = largest.exact_subgroup
     if largest != whole:
         notes.append(
             f"the loss does not keep {whole.name}, so that only the subgroups of "
             f"{largest.name} can be tested; eq.symmetry finds the layer that breaks it"
+        )
+    coarse = [commuting[u] for u in largest.elements if u not in exact]
+    if coarse:
+        notes.append(
+            f"{largest.name} holds elements that pixels follow approximately, which "
+            f"move gradients with an error of up to {100 * max(coarse):.0f} %: what is "
+            f"said of groups that are not within {exact.name} is approximate, too"
         )
     if largest.order == 1:
         notes.append("the network is tied to no group, so that there is none to test")

@@ -38,10 +38,8 @@ class Motions:
         grids = [np.shape(x)[1 : d + 1] for x in arrays if self._has_space(x)]
 
         def keeps(matrix: np.ndarray) -> bool:
-            source = np.argmax(np.abs(matrix), axis=1)
-            return all(
-                grid[i] == grid[j] for grid in grids for i, j in enumerate(source)
-            )
+            mixed = list(zip(*np.nonzero(np.abs(matrix) > 1e-9), strict=True))
+            return all(grid[i] == grid[j] for grid in grids for i, j in mixed)
 
         return self.ambient.keeping(keeps).elements
 

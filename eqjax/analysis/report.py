@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
+from collections.abc import Mapping
 
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
@@ -71,11 +72,14 @@ class SymmetryReport(Echoed):
       group: whose elements were tried.
       rows: of all layers, and of the functions between two that lose something.
       network: of the whole, from its input to its output.
+      approximate: relative error of the whole network for each element that moves
+        pixels between pixels, by its name: no network commutes with these exactly.
     """
 
     group: Group
     rows: tuple[SymmetryRow, ...]
     network: SymmetryRow
+    approximate: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def faults(self) -> tuple[SymmetryRow, ...]:
@@ -104,7 +108,18 @@ class SymmetryReport(Echoed):
             textwrap.fill(f"- {row}", WIDTH, subsequent_indent="  ")
             for row in self.faults
         ]
-        return "\n".join([table([head, *rows]), *faults])
+        return "\n".join([table([head, *rows]), *faults, *self._followed()])
+
+    def _followed(self) -> list[str]:
+        """Say how far elements are followed that pixels do not follow exactly."""
+        if not self.approximate:
+            return []
+        line = (
+            f"approximate on pixels: {_listed(tuple(self.approximate))}; the network "
+            f"follows them up to an error of {max(self.approximate.values()):.1e}, "
+            "interpolation between pixels included"
+        )
+        return [textwrap.fill(line, WIDTH, subsequent_indent="  ")]
 
 
 def _cells(row: SymmetryRow) -> tuple[str, ...]:

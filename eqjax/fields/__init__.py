@@ -9,6 +9,7 @@ from eqjax.fields.irreps import (
     lower_irreps,
     representations as representations,
 )
+from eqjax.fields.restriction import restrict
 
 __all__ = [
     "Fiber",
@@ -18,6 +19,7 @@ __all__ = [
     "lower_irreps",
     "quotient",
     "regular",
+    "restrict",
     "transform",
     "trivial",
 ]

@@ -10,8 +10,10 @@ import numpy as np
 from jax import lax
 
 from eqjax.fields.fiber import Fiber, regular, trivial
+from eqjax.fields.interpolation import interpolated
 from eqjax.fields.irreps import IrrepsFiber, turned
 from eqjax.groups.group import Group, difference
+from eqjax.groups.matrices import is_exact
 
 
 def transform(
@@ -22,6 +24,10 @@ def transform(
     fiber: Fiber | IrrepsFiber | None = None,
 ) -> jax.Array:
     """Act on a field from the left: (u . f)(p, a) = f(u^-1 p, u^-1 a).
+
+    Elements that move pixels onto pixels are exact. Others, as a rotation by 45°, read
+    between the pixels by cubic interpolation, and zeros outside of the grid; on the
+    fiber they are exact (see `Group.exact`).
 
     Args:
       x: a field (batch, *space, fiber, channels), or an image (batch, *space, channels)
@@ -53,10 +59,7 @@ def transform(
     if isinstance(u, jax.core.Tracer):
         return _transform_traced(x, position, group, fiber)
     matrix = group.ambient.matrices[u]
-    source = np.argmax(np.abs(matrix), axis=1)  # output axis i reads input axis j
-    reversed_axes = [1 + j for j in range(d) if matrix[:, j].sum() < 0]
-    axes = (0, *(1 + source), *range(d + 1, x.ndim))
-    moved = jnp.flip(x, reversed_axes).transpose(axes)
+    moved = _moved_in_space(x, matrix)
     if x.ndim == d + 2:
         return moved
     fiber = fiber or _fiber_of_size(x.shape[-2], group)
@@ -73,6 +76,17 @@ def transform(
         )
     inverse = group.ambient.inverse[u]
     return moved[..., fiber.action[inverse], :]
+
+
+def _moved_in_space(x: jax.Array, matrix: np.ndarray) -> jax.Array:
+    """Return f(u^-1 p) for (batch, *space, ...)."""
+    if not is_exact(matrix):
+        return interpolated(x, matrix)
+    d = len(matrix)
+    source = np.argmax(np.abs(matrix), axis=1)  # output axis i reads input axis j
+    reversed_axes = [1 + j for j in range(d) if matrix[:, j].sum() < 0]
+    axes = (0, *(1 + source), *range(d + 1, x.ndim))
+    return jnp.flip(x, reversed_axes).transpose(axes)
 
 
 def element_position(group: Group, u: int | jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""Fields whose values transform by irreps of O(3): scalars, vectors, tensors.
+"""Fields whose values transform by irreps of O(3) or O(2): scalars, vectors, tensors.
 
 An optical flow, a velocity field or a diffusion tensor is a field whose values
 transform under a representation rho of O(3): (u . f)(p) = rho(u) f(u^-1 p). So a fiber
@@ -12,6 +12,10 @@ Reading such values in the frame of every group element gives scalars per elemen
 
 on which u acts as on any regular field; the adjoint, the mean of rho(a) f(p, a) over a,
 takes a regular field back.
+
+Irreps of O(3) are written as e3nn-jax writes them, "0e + 1o". Those of O(2), in the
+plane, have no parity from degree 1 on: "0e + 0o + 1 + 2" are a scalar, one that changes
+sign under reflections, a vector, and what turns twice as fast as a vector does.
 """
 
 from __future__ import annotations
@@ -19,46 +23,75 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Any
+import re
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eqjax.groups.angles import cos_sin, fraction_of
 from eqjax.groups.group import Group
 
 KEPT = 64  # matrices; those of more elements are not kept
 UNIT = 1e-12  # entries of matrices that are nearer to 0 or 1 are meant to be there
+_TERM = re.compile(r"(?:(\d+)x)?(\d+)([eo]?)")
+
+
+class Irrep(NamedTuple):
+    """An irrep of O(3), or of O(2) where `p` is None.
+
+    Attributes:
+      l: degree; in the plane, the frequency.
+      p: parity under the inversion, in the plane of degree 0 under reflections.
+    """
+
+    l: int  # noqa: E741
+    p: int | None
+
+    @property
+    def dim(self) -> int:
+        """Number of components."""
+        return 2 if self.p is None else 2 * self.l + 1
+
+    def __str__(self) -> str:
+        return f"{self.l}{ {1: 'e', -1: 'o', None: ''}[self.p] }"
 
 
 @dataclasses.dataclass(frozen=True)
 class IrrepsFiber:
-    """A fiber of components of irreps of O(3), laid out as e3nn-jax has them.
+    """A fiber of components of irreps, laid out as e3nn-jax has them.
 
     Takes the place of a `Fiber` in `GroupConv`, whose channels are then copies of all
     irreps: for `IrrepsFiber("0e + 1o")` and 8 channels, the field (batch, *space, 4, 8)
-    holds eight scalars and eight vectors. Components of "1o" are in array axis order.
+    holds eight scalars and eight vectors. Components of "1o" are in array axis order,
+    as are those of "1" in the plane.
 
     Attributes:
-      irreps: such as "0e + 1o", or an `e3nn_jax.Irreps`; kept as text.
+      irreps: such as "0e + 1o", or an `e3nn_jax.Irreps`; "0e + 1" in the plane; kept as
+        text.
 
     >>> fiber = IrrepsFiber("2x0e + 1o")
     >>> fiber.size
     5
     >>> fiber.matrix(-np.eye(3)).diagonal().tolist()
     [1.0, 1.0, -1.0, -1.0, -1.0]
+    >>> IrrepsFiber("0e + 2x1").size  # of the plane
+    5
     """
 
     irreps: str
 
     def __post_init__(self):
         """Keep the irreps as text, which compares and hashes."""
-        object.__setattr__(self, "irreps", str(_parsed(str(self.irreps))))
+        terms = _parsed(str(self.irreps))
+        text = "+".join(f"{copies}x{irrep}" for copies, irrep in terms)
+        object.__setattr__(self, "irreps", text)
 
     @property
     def size(self) -> int:
         """Number of components."""
-        return _parsed(self.irreps).dim
+        return sum(copies * irrep.dim for copies, irrep in _parsed(self.irreps))
 
     @functools.cached_property
     def blocks(self) -> tuple[tuple[int, str, int], ...]:
@@ -66,41 +99,73 @@ class IrrepsFiber:
         return tuple((mul, str(ir), ir.dim) for mul, ir in _parsed(self.irreps))
 
     def matrix(self, u: np.ndarray) -> np.ndarray:
-        """Return rho(u), (size, size), for an orthogonal (3, 3) matrix."""
+        """Return rho(u), (size, size), for an orthogonal (3, 3) or (2, 2) matrix."""
         return representations(self.irreps, np.asarray(u)[None])[0]
 
 
 def representations(irreps: str, matrices: np.ndarray) -> np.ndarray:
     """Return (count, dim, dim), rho(u) of orthogonal (count, d, d) matrices, float64.
 
-    Matrices of a line or a plane leave the further axes as they are.
+    For irreps of O(3), matrices of a line or a plane leave the further axes as they
+    are.
+
+    Raises:
+      ValueError: irreps of O(2), and matrices that act on no plane.
     """
-    d = matrices.shape[-1]
-    volume = np.tile(np.eye(3), (len(matrices), 1, 1))
-    volume[:, :d, :d] = matrices
-    if len(volume) > KEPT:
-        return _represented(irreps, volume)
-    return _kept(irreps, volume.tobytes())
+    if len(matrices) > KEPT:
+        return _represented(irreps, matrices)
+    return _kept(irreps, matrices.astype(float).tobytes(), matrices.shape)
 
 
 @functools.lru_cache(maxsize=1024)
-def _kept(irreps: str, matrices: bytes) -> np.ndarray:
-    found = _represented(irreps, np.frombuffer(matrices).reshape(-1, 3, 3))
+def _kept(irreps: str, matrices: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    found = _represented(irreps, np.frombuffer(matrices).reshape(shape))
     found.flags.writeable = False
     return found
 
 
-def _represented(irreps: str, volume: np.ndarray) -> np.ndarray:
-    size = _parsed(irreps).dim
-    found = np.zeros((len(volume), size, size))
+def _represented(irreps: str, matrices: np.ndarray) -> np.ndarray:
+    terms = _parsed(irreps)
+    size = sum(copies * irrep.dim for copies, irrep in terms)
+    found = np.zeros((len(matrices), size, size))
     begin = 0
-    for copies, irrep in _parsed(irreps):
-        own = _irrep(irrep.l, irrep.p, volume)
+    for copies, irrep in terms:
+        represented = _planar if irrep.p is None else _spatial
+        own = represented(irrep, matrices)
         for _ in range(copies):
             part = slice(begin, begin + irrep.dim)
             found[:, part, part] = own
             begin += irrep.dim
     return found
+
+
+def _planar(irrep: Irrep, matrices: np.ndarray) -> np.ndarray:
+    """Return (count, 2, 2): turns by a multiple of the angle, and the same flip."""
+    frequency = irrep.l
+    if matrices.shape[-1] != 2:
+        raise ValueError(
+            f"{frequency} is an irrep of O(2), which acts on a plane; of O(3), on "
+            f"{matrices.shape[-1]} axes, there are {frequency}e and {frequency}o"
+        )
+    found = []
+    for matrix in matrices:
+        exact = fraction_of(matrix)
+        if exact is not None:
+            cos, sin = cos_sin(frequency * exact[0])
+        else:
+            angle = frequency * math.atan2(matrix[1, 0], matrix[0, 0])
+            cos, sin = math.cos(angle), math.sin(angle)
+        sign = 1.0 if np.linalg.det(matrix) > 0 else -1.0
+        found.append([[cos, -sin * sign], [sin, cos * sign]])
+    return np.array(found)
+
+
+def _spatial(irrep: Irrep, matrices: np.ndarray) -> np.ndarray:
+    d = matrices.shape[-1]
+    volume = np.tile(np.eye(3), (len(matrices), 1, 1))
+    volume[:, :d, :d] = matrices
+    assert irrep.p is not None
+    return _irrep(irrep.l, irrep.p, volume)
 
 
 def _irrep(degree: int, parity: int, volume: np.ndarray) -> np.ndarray:
@@ -124,15 +189,35 @@ def _irrep(degree: int, parity: int, volume: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)
-def _parsed(irreps: str) -> Any:
+def _parsed(irreps: str) -> tuple[tuple[int, Irrep], ...]:
+    """Return copies and irreps, in their order."""
+    terms = [_TERM.fullmatch(term.strip()) for term in irreps.split("+")]
+    planar = [t is not None and t[2] != "0" and not t[3] for t in terms]
+    if not any(planar):
+        return _parsed_by_e3nn(irreps)
+    found = []
+    for term, in_plane in zip(terms, planar, strict=True):
+        if term is None or not (in_plane or (term[2] == "0" and term[3])):
+            raise ValueError(
+                "expected irreps of O(2), such as '2x0e + 0o + 4x1 + 2', or of O(3), "
+                f"such as '0e + 1o + 2x2e', got {irreps!r}"
+            )
+        parity = {"e": 1, "o": -1, "": None}[term[3]]
+        found.append((int(term[1] or 1), Irrep(int(term[2]), parity)))
+    return tuple(found)
+
+
+def _parsed_by_e3nn(irreps: str) -> tuple[tuple[int, Irrep], ...]:
     import e3nn_jax  # takes seconds to import
 
     try:
-        return e3nn_jax.Irreps(irreps)
+        terms = e3nn_jax.Irreps(irreps)
     except (ValueError, TypeError, AssertionError) as error:
         raise ValueError(
-            f"expected irreps of O(3), such as '0e + 1o + 2x2e', got {irreps!r}"
+            "expected irreps of O(3), such as '0e + 1o + 2x2e', or of O(2), such as "
+            f"'0e + 1 + 2x2', got {irreps!r}"
         ) from error
+    return tuple((copies, Irrep(irrep.l, irrep.p)) for copies, irrep in terms)
 
 
 def turned(
@@ -145,13 +230,13 @@ def turned(
 
 
 def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
-    """Turn an image with values in irreps of O(3) into a regular field.
+    """Turn an image with values in irreps into a regular field.
 
     Args:
       x: (batch, *space, irreps.dim), channels laid out as e3nn-jax has them; "1o" is a
-        vector with components in array axis order. In the plane it has three too, the
-        third along the normal: zero, for a flow within the plane.
-      irreps: such as "1o" for a vector or "0e + 1o + 2e".
+        vector with components in array axis order, of which there are three in a plane,
+        too, the third along its normal. "1" is a vector within the plane.
+      irreps: such as "1o" for a vector or "0e + 1o + 2e"; "1" in the plane.
       group: a subgroup of the ambient group, of a volume, a plane or a line.
 
     Returns:
@@ -162,9 +247,8 @@ def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
 
     >>> import eqjax as eq
     >>> flow = jnp.ones((1, 6, 6, 2))
-    >>> vectors = jnp.pad(flow, [(0, 0)] * 3 + [(0, 1)])
-    >>> lift_irreps(vectors, "1o", group=eq.dihedral(4)).shape
-    (1, 6, 6, 8, 3)
+    >>> lift_irreps(flow, "1", group=eq.dihedral(4)).shape
+    (1, 6, 6, 8, 2)
     """
     ambient = group.ambient
     frames = representations(irreps, ambient.matrices)[ambient.inverse]
@@ -175,7 +259,7 @@ def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
 
 
 def lower_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
-    """Turn a regular field into an image with values in irreps of O(3).
+    """Turn a regular field into an image with values in irreps.
 
     The adjoint of `lift_irreps` up to the mean: what a lift has made comes back as it
     was, and any layer between the two keeps its symmetry.

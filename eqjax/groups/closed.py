@@ -1,12 +1,12 @@
-"""Closed subgroups of O(3): those of points in space, infinite ones among them.
+"""Closed subgroups of O(3) and O(2): those about a point, infinite ones among them.
 
 They are given by elements that generate them: what a rotation by one radian leaves as
 it is, every rotation about the same axis does, as its powers come near to all of them.
 So nothing need be integrated, and a tensor is invariant under a group exactly where it
 is so under a few matrices.
 
-The groups here have their principal axis along k, the third array axis, and the next
-one along i, as in the tables of point groups.
+The groups of space have their principal axis along k, the third array axis, and the
+next one along i, as in the tables of point groups; those of the plane reflect along j.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import difflib
 import functools
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
+from eqjax.groups.angles import planar
 from eqjax.groups.group import Group
 from eqjax.groups.naming import HERMANN_MAUGUIN
-from eqjax.groups.standard import full_octahedral
+from eqjax.groups.standard import dihedral, full_octahedral
 
 _CLOSE = 1e-9
 _NAMES = {"Cinf": "C∞", "Dinf": "D∞", "K": "SO(3)", "Kh": "O(3)"}
@@ -30,13 +32,14 @@ _INFINITE_MAUGUIN = {"∞": "C∞", "∞m": "C∞v", "∞/m": "C∞h", "∞2": "
 
 @dataclasses.dataclass(frozen=True)
 class ClosedGroup:
-    """A closed subgroup of O(3) with a name.
+    """A closed subgroup of O(3) or O(2) with a name.
 
     Compares as `Group` does, with which it mixes: `<=` and `<` mean "is a subgroup of".
 
     Attributes:
-      name: Schoenflies symbol, such as "D4h", or "O(3)", "SO(3)", "C∞v".
-      generators: (count, 3, 3) matrices, whose products come near to every element.
+      name: Schoenflies symbol, such as "D4h", or "O(3)", "SO(3)", "C∞v"; in the plane
+        "O(2)", "SO(2)", "D5".
+      generators: (count, d, d) matrices, whose products come near to every element.
       order: number of elements, which may be infinite.
 
     >>> O3 = orthogonal()
@@ -59,17 +62,17 @@ class ClosedGroup:
     @property
     def dimension(self) -> int:
         """Number of spatial axes that the matrices act on."""
-        return 3
+        return self.generators.shape[-1]
 
     @property
     def ambient(self) -> ClosedGroup:
-        """O(3)."""
-        return orthogonal()
+        """O(3), or O(2)."""
+        return orthogonal(self.dimension)
 
     @property
     def smallest(self) -> ClosedGroup:
         """The group that holds the identity alone."""
-        return orthogonal().subgroups[-1]
+        return self.ambient.subgroups[-1]
 
     @property
     def family(self) -> str:
@@ -79,11 +82,12 @@ class ClosedGroup:
     @functools.cached_property
     def subgroups(self) -> tuple[ClosedGroup, ...]:
         """All subgroups that have a name here, largest first, this one among them."""
-        return tuple(H for H in _named() if self >= H)
+        named = _named() if self.dimension == 3 else _named_in_plane()
+        return tuple(H for H in named if self >= H)
 
     @functools.cached_property
     def matrices(self) -> np.ndarray:
-        """(order, 3, 3), all elements of a finite group, the identity first."""
+        """(order, d, d), all elements of a finite group, the identity first."""
         if math.isinf(self.order):
             raise ValueError(f"{self.name} has no end of elements")
         return _closure(self.generators)
@@ -103,7 +107,8 @@ class ClosedGroup:
         if wanted not in known:
             close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.3)
             raise ValueError(
-                f"{self.name} has no subgroup {name!r} with its axes along k and i; "
+                f"{self.name} has no subgroup {name!r} with its axes along "
+                f"{'k and i' if self.dimension == 3 else 'j'}; "
                 f"nearest: {', '.join(close) or 'none'}; all: {', '.join(known)}"
             )
         return known[wanted]
@@ -121,7 +126,7 @@ class ClosedGroup:
         return next(H for H in self.subgroups if all(map(holds, H.generators)))
 
     def sample(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Return (count, 3, 3) elements, drawn uniformly.
+        """Return (count, d, d) elements, drawn uniformly.
 
         >>> SO3 = orthogonal().subgroup("SO(3)")
         >>> matrices = SO3.sample(np.random.default_rng(0), 5)
@@ -131,15 +136,17 @@ class ClosedGroup:
         return self._draw(rng, count)
 
     def contains(self, matrix: np.ndarray) -> bool:
-        """Tell whether an orthogonal (3, 3) matrix is an element."""
+        """Tell whether an orthogonal (d, d) matrix is an element."""
         return self._holds(np.asarray(matrix, float))
 
     def __ge__(self, other: object) -> bool:
         if isinstance(other, Group):
-            return other.dimension == 3 and all(map(self.contains, other.matrices))
+            same = other.dimension == self.dimension
+            return same and all(map(self.contains, other.matrices))
         if not isinstance(other, ClosedGroup):
             return NotImplemented
-        return all(map(self.contains, other.generators))
+        same = other.dimension == self.dimension
+        return same and all(map(self.contains, other.generators))
 
     def __gt__(self, other: object) -> bool:
         return self.__ge__(other) and not self <= other
@@ -168,15 +175,19 @@ class ClosedGroup:
 Symmetry = Group | ClosedGroup
 
 
-def orthogonal() -> ClosedGroup:
-    """Return O(3), all rotations and reflections of space about a point.
+def orthogonal(dimension: int = 3) -> ClosedGroup:
+    """Return O(3) or O(2), all rotations and reflections about a point.
 
     >>> orthogonal().subgroup("SO(3)").order
     inf
     >>> [H.name for H in orthogonal().subgroup("4mm").subgroups]
     ['C4v', 'C2v', 'C4', 'C2', 'C1']
+    >>> [H.name for H in orthogonal(2).subgroups][:4]
+    ['O(2)', 'SO(2)', 'D16', 'D15']
     """
-    return _named()[0]
+    if dimension not in (2, 3):
+        raise ValueError(f"dimension should be 2 or 3, got {dimension!r}")
+    return (_named() if dimension == 3 else _named_in_plane())[0]
 
 
 def comparable(a: Symmetry, b: Symmetry) -> bool:
@@ -190,19 +201,21 @@ def comparable(a: Symmetry, b: Symmetry) -> bool:
 
 
 def exact_part(group: Symmetry) -> Group:
-    """Return the elements that act exactly on a grid, of closed ones as in a cube."""
+    """Return the elements that move pixels onto pixels, of closed ones as in a cube."""
     if isinstance(group, Group):
-        return group
-    return full_octahedral().keeping(group.contains)
+        return group.exact_subgroup
+    return exact_ambient(group).keeping(group.contains)
 
 
 def exact_ambient(group: Symmetry) -> Group:
-    """Return the ambient group of a group; of closed ones, that of the cube."""
-    return group.ambient if isinstance(group, Group) else full_octahedral()
+    """Return the ambient group; of closed ones, that of the cube or the square."""
+    if isinstance(group, Group):
+        return group.ambient
+    return full_octahedral() if group.dimension == 3 else dihedral(4)
 
 
 def finite_matrices(group: Symmetry) -> np.ndarray | None:
-    """Return all elements as integers, where they are those of symmetries of a cube."""
+    """Return all elements; None of closed groups that pixels do not follow."""
     if isinstance(group, Group):
         return group.matrices
     whole = np.rint(group.generators)
@@ -212,7 +225,7 @@ def finite_matrices(group: Symmetry) -> np.ndarray | None:
 
 
 def _closure(generators: np.ndarray) -> np.ndarray:
-    found = [np.eye(3)]
+    found = [np.eye(generators.shape[-1])]
     for matrix in found:  # grows while it is read
         for generator in generators:
             new = generator @ matrix
@@ -249,7 +262,7 @@ _CYCLE = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
 
 def _finite(name: str, *generators: np.ndarray) -> ClosedGroup:
-    given = np.stack([np.eye(3), *generators])
+    given = np.stack([generators[0] @ generators[0].T, *generators])
     elements = _closure(given)
     return ClosedGroup(
         name,
@@ -339,7 +352,7 @@ def _named() -> tuple[ClosedGroup, ...]:
         _finite("D3d", _MIRROR["k"] @ _turn(math.pi / 3), turn_i),
         _finite("Cs", _MIRROR["k"]),
         _finite("Ci", _INVERSION),
-        _finite("C1"),
+        _finite("C1", np.eye(3)),
     ]
     for n in (2, 3, 4, 6):
         turn = _turn(2 * math.pi / n)
@@ -352,3 +365,38 @@ def _named() -> tuple[ClosedGroup, ...]:
         ]
     finite.sort(key=lambda H: -H.order)
     return (*infinite, *finite)
+
+
+_FINEST = 16  # rotations of the finite groups of the plane that have a name here
+
+
+@functools.cache
+def _named_in_plane() -> tuple[ClosedGroup, ...]:
+    """Return O(2) and all of its subgroups that have a name, largest first."""
+    turn, flip = _turn(1.0)[:2, :2], np.diag([1.0, -1.0])
+
+    def draw(rng: np.random.Generator, count: int) -> np.ndarray:
+        angles = rng.uniform(0, 2 * math.pi, count)
+        return np.stack([_turn(angle)[:2, :2] for angle in angles])
+
+    def draw_any(rng: np.random.Generator, count: int) -> np.ndarray:
+        flips = np.stack([np.eye(2), flip])
+        return draw(rng, count) @ flips[rng.integers(2, size=count)]
+
+    found = [
+        ClosedGroup(
+            "O(2)", np.stack([turn, flip]), math.inf, lambda matrix: True, draw_any
+        ),
+        ClosedGroup(
+            "SO(2)",
+            turn[None],
+            math.inf,
+            lambda matrix: bool(np.linalg.det(matrix) > 0),
+            draw,
+        ),
+    ]
+    finite = []
+    for n in range(1, _FINEST + 1):
+        turn = planar(Fraction(1, n))
+        finite += [_finite(f"D{n}", turn, flip), _finite(f"C{n}", turn)]
+    return (*found, *sorted(finite, key=lambda H: -H.order))

@@ -1,15 +1,18 @@
-"""Finite groups that act exactly on a pixel grid, their subgroups and their names.
+"""Finite groups of a pixel grid, their subgroups and their names.
 
-A group is a set of signed permutation matrices on a line, a plane or a volume. The
-matrices act on offsets in array axis order, that is (row, column) in the plane. A
-subgroup keeps the numbering of its ambient group: `elements` are numbers of ambient
-elements, and element 0 is always the identity.
+A group is a set of orthogonal matrices on a line, a plane or a volume. The matrices act
+on offsets in array axis order, that is (row, column) in the plane. Signed permutations
+are exact: they move pixels onto pixels. In the plane there are rotations by other
+angles as well, which pixels follow approximately; `exact` tells them apart. A subgroup
+keeps the numbering of its ambient group: `elements` are numbers of ambient elements,
+and element 0 is always the identity.
 
-Names are those of the field: C1, C2, C4, D1, D2, D4 on a line and in the plane,
+Names are those of the field: C1, C4, C16, D1, D8 on a line and in the plane,
 Schoenflies symbols (C4v, Td, Oh, ...) in a volume. Where several subgroups share one,
 the directions of their rotation axes and normals of reflections tell them apart,
-written in the array axes i, j, k: `D1:i` flips axis 0, `D1:i+j` swaps the axes with a
-sign, and `C4:k` rotates about axis 2.
+written in the array axes i, j, k, or as angles from axis i towards axis j: `D1:i` flips
+axis 0, `D1:i+j` swaps the axes with a sign, `D1:22.5°` reflects along that direction,
+and `C4:k` rotates about axis 2.
 """
 
 from __future__ import annotations
@@ -23,25 +26,33 @@ from functools import cached_property
 import numpy as np
 
 from eqjax.groups import naming
-from eqjax.groups.matrices import check_signed_permutations, generate, product_table
+from eqjax.groups.matrices import (
+    check_orthogonal,
+    generate,
+    is_exact,
+    key,
+    product_table,
+)
 from eqjax.groups.text import Text
 
 
 class Group:
-    """A finite group of signed permutation matrices inside its ambient group.
+    """A finite group of orthogonal matrices inside its ambient group.
 
     Args:
-      matrices: all elements, integers of shape (order, d, d) with d in 1, 2, 3. The
-        identity is moved to the front; the rest keep their order.
+      matrices: all elements, of shape (order, d, d) with d in 1, 2, 3: signed
+        permutations, and in the plane rotations and reflections by fractions of a turn.
+        The identity is moved to the front; the rest keep their order.
 
     Raises:
-      ValueError: an element is not a signed permutation matrix, is given twice, or a
-        product or inverse of elements is missing.
+      ValueError: an element is none of these, is given twice, or a product or inverse
+        of elements is missing.
 
     Attributes:
       ambient: the group whose elements number the fiber of every field.
       elements: sorted element numbers in the ambient group, identity first.
-      matrices: (order, d, d) integers, one matrix per element.
+      matrices: (order, d, d), one matrix per element: integers where all are exact.
+      exact: for each element, whether it moves pixels onto pixels.
 
     Groups compare by value: `==` and `hash` look at matrices and elements, and
     `<=`, `<` mean "is a subgroup of".
@@ -60,8 +71,8 @@ class Group:
     elements: tuple[int, ...]
 
     def __init__(self, matrices: np.ndarray | Sequence):
-        array = check_signed_permutations(matrices)
-        identity = np.eye(array.shape[-1], dtype=np.int64)
+        array = check_orthogonal(matrices)
+        identity = np.eye(array.shape[-1])
         first = [m for m in array if np.array_equal(m, identity)]
         rest = [m for m in array if not np.array_equal(m, identity)]
         if not first:
@@ -69,16 +80,16 @@ class Group:
         self.ambient = self
         self.elements = tuple(range(len(array)))
         self._all_matrices = _frozen(np.stack(first + rest))
-        self._hash = hash((self._all_matrices.tobytes(), self.elements))
+        self._hash = hash((key(self._all_matrices), self.elements))
         self._subgroup_cache = {self.elements: self}
         self._full_product = _frozen(product_table(self._all_matrices))
 
     @classmethod
     def from_generators(cls, generators: np.ndarray | Sequence) -> Group:
-        """Build the ambient group that the given signed permutations generate.
+        """Build the ambient group that the given matrices generate.
 
         Args:
-          generators: integers of shape (count, d, d) or one (d, d) matrix.
+          generators: of shape (count, d, d) or one (d, d) matrix.
 
         Returns:
           The group with itself as ambient group, identity first.
@@ -88,14 +99,14 @@ class Group:
     def _within(self, elements: Iterable[int]) -> Group:
         """Return the subgroup with these ambient element numbers (known to close)."""
         ambient = self.ambient
-        key = tuple(sorted(elements))
-        if key not in ambient._subgroup_cache:
+        numbers = tuple(sorted(elements))
+        if numbers not in ambient._subgroup_cache:
             group = object.__new__(Group)
             group.ambient = ambient
-            group.elements = key
-            group._hash = hash((ambient._all_matrices.tobytes(), key))
-            ambient._subgroup_cache[key] = group
-        return ambient._subgroup_cache[key]
+            group.elements = numbers
+            group._hash = hash((key(ambient._all_matrices), numbers))
+            ambient._subgroup_cache[numbers] = group
+        return ambient._subgroup_cache[numbers]
 
     # --- tables -------------------------------------------------------------------
 
@@ -111,8 +122,20 @@ class Group:
 
     @cached_property
     def matrices(self) -> np.ndarray:
-        """(order, d, d) integers; matrices[0] is the identity."""
-        return _frozen(self.ambient._all_matrices[list(self.elements)])
+        """(order, d, d), integers where all are exact; matrices[0] is the identity."""
+        return _frozen(
+            check_orthogonal(self.ambient._all_matrices[list(self.elements)])
+        )
+
+    @cached_property
+    def exact(self) -> tuple[bool, ...]:
+        """For each element, whether it moves pixels onto pixels.
+
+        >>> from eqjax.groups import cyclic
+        >>> cyclic(8).exact
+        (True, False, True, False, True, False, True, False)
+        """
+        return tuple(map(is_exact, self.matrices))
 
     @cached_property
     def product(self) -> np.ndarray:
@@ -125,6 +148,21 @@ class Group:
     def inverse(self) -> np.ndarray:
         """(order,) integers; inverse[u] is the position of the inverse of u."""
         return _frozen(np.argmax(self.product == 0, axis=1))
+
+    @cached_property
+    def exact_subgroup(self) -> Group:
+        """The elements that move pixels onto pixels.
+
+        >>> from eqjax.groups import dihedral
+        >>> dihedral(8).exact_subgroup
+        Group(D4:i < D8)
+        """
+        return self.keeping(is_exact)
+
+    @cached_property
+    def alone(self) -> Group:
+        """The same elements, as an ambient group of their own."""
+        return self if self.ambient is self else Group(self.matrices)
 
     # --- lattice ------------------------------------------------------------------
 
@@ -310,6 +348,8 @@ class Group:
             family, colon, axes = name.partition(":")
             name = naming.HERMANN_MAUGUIN.get(family, family) + colon + axes
         wanted = name if axis is None else f"{name}:{axis}"
+        if self.dimension == 2:
+            wanted = naming.with_angle(wanted)
         exact = [H for H in self.subgroups if H.name == wanted]
         kin = exact or [H for H in self.subgroups if H.family == wanted]
         if not kin:
@@ -356,7 +396,7 @@ class Group:
         return self is other or (
             self._hash == other._hash
             and self.elements == other.elements
-            and np.array_equal(self.ambient._all_matrices, other.ambient._all_matrices)
+            and key(self.ambient._all_matrices) == key(other.ambient._all_matrices)
         )
 
     def __hash__(self) -> int:
@@ -386,7 +426,7 @@ def difference(a: object, b: object) -> str:
     if not unlike.any():
         return ""
     u = int(np.argmax(unlike))
-    same = {m.tobytes() for m in a.matrices} == {m.tobytes() for m in b.matrices}
+    same = set(map(key, a.matrices)) == set(map(key, b.matrices))
     kind = "the same matrices in another order" if same else "other matrices"
     return (
         f" ({kind}: element {u} is {a.matrices[u].tolist()} in the one and "
@@ -405,4 +445,5 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 def _lattice_order(group: Group) -> tuple:
-    return (-group.order, group.family, group.axes, group.elements)
+    directions = tuple(naming.rank(axis) for axis in group.axes)
+    return (-group.order, group.family, directions, group.elements)

@@ -1,14 +1,18 @@
-"""What a group of signed permutations is called, read off its matrices.
+"""What a group is called, read off its matrices.
 
-Families are C1, C2, C4, D1, D2, D4 on a line and in the plane, and Schoenflies symbols
-in a volume. Directions are written in the array axes i, j, k. Angles are counted from
-axis i towards axis j, which is counterclockwise on the screen, as `numpy.rot90` has it;
-in a volume by the right hand about the axis.
+Families are C1, C2, C8, D1, D4 on a line and in the plane, and Schoenflies symbols in a
+volume. Directions are written in the array axes i, j, k; others of the plane as angles.
+Angles are counted from axis i towards axis j, which is counterclockwise on the screen,
+as `numpy.rot90` has it; in a volume by the right hand about the axis.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
+
+from eqjax.groups.angles import degrees, fraction_of
 
 # (rotations, rotations together with negated improper elements) -> Schoenflies symbol
 # of a group that holds improper elements but not the inversion.
@@ -67,64 +71,116 @@ HERMANN_MAUGUIN = {
     "-43m": "Td",
     "m-3m": "Oh",
 }
-_PLANAR_FAMILIES = {"Cs": "D1", "C2v": "D2", "C4v": "D4"}
+_DIRECTIONS = {
+    Fraction(0): "i",
+    Fraction(1, 4): "j",
+    Fraction(1, 8): "i+j",
+    Fraction(3, 8): "i-j",
+}  # by fraction of a turn
 
 
 def family(matrices: np.ndarray) -> str:
     """Return the type of a group without its direction, such as C4 or D1.
 
     Args:
-      matrices: all elements, integers of shape (order, d, d) with d in 1, 2, 3.
+      matrices: all elements, of shape (order, d, d) with d in 1, 2, 3.
     """
-    planar = matrices.shape[-1] < 3
-    matrices = _embedded(matrices)
-    rotation_parts = np.unique(_rotation_part(matrices), axis=0)
     proper = matrices[np.linalg.det(matrices) > 0]
+    if matrices.shape[-1] < 3:
+        return f"{'C' if len(proper) == len(matrices) else 'D'}{len(proper)}"
     rotations = _rotation_family(proper)
     if len(proper) == len(matrices):
         return rotations
+    rotation_parts = np.unique(_rotation_part(matrices), axis=0)
     if len(rotation_parts) == len(proper):  # holds the inversion
         return _CENTRED_FAMILIES[rotations]
-    symbol = _MIXED_FAMILIES[rotations, _rotation_family(rotation_parts)]
-    return _PLANAR_FAMILIES[symbol] if planar else symbol
+    return _MIXED_FAMILIES[rotations, _rotation_family(rotation_parts)]
 
 
 def axes(matrices: np.ndarray) -> tuple[str, ...]:
     """Return rotation axes and normals of reflections, the principal ones first.
 
     Args:
-      matrices: all elements, integers of shape (order, d, d) with d in 1, 2, 3.
+      matrices: all elements, of shape (order, d, d) with d in 1, 2, 3.
     """
-    dimension = matrices.shape[-1]
+    if matrices.shape[-1] < 3:
+        normals = {normal for m in matrices if (normal := _normal(m)) is not None}
+        known = list(_DIRECTIONS)
+        ranks = {n: (known.index(n) if n in known else len(known), n) for n in normals}
+        return tuple(_direction(n) for n in sorted(normals, key=ranks.__getitem__))
     ranked: dict[tuple[int, ...], tuple] = {}
-    for matrix in _embedded(matrices):
+    for matrix in matrices:
         described = _axis(matrix)
-        if described is None:
-            continue
-        vector, rank = described
-        if not any(vector[dimension:]):
+        if described is not None:
+            vector, rank = described
             ranked[vector] = min(rank, ranked.get(vector, rank))
     return tuple(_axis_label(v) for v in sorted(ranked, key=ranked.__getitem__))
 
 
+def with_angle(name: str) -> str:
+    """Return the name of a planar group with its direction as `axes` writes it.
+
+    >>> with_angle("D1:22.5"), with_angle("D2:45"), with_angle("C4")
+    ('D1:22.5°', 'D2:i+j', 'C4')
+    """
+    family, colon, axes = name.partition(":")
+    found = []
+    for axis in axes.split(","):
+        try:
+            angle = Fraction(axis.removesuffix("°"))
+        except ValueError:
+            found.append(axis)
+        else:
+            found.append(_direction(angle / 360 % Fraction(1, 2)))
+    return family + colon + ",".join(found)
+
+
+def rank(axis: str) -> tuple[float, str]:
+    """Return what directions are sorted by: axes first, then angles."""
+    return (float(axis[:-1]), "") if axis.endswith("°") else (-1.0, axis)
+
+
 def element(matrix: np.ndarray) -> str:
-    """Return what a signed permutation does, such as "rotation by 90°".
+    """Return what an element does, such as "rotation by 90°".
 
     Args:
-      matrix: integers of shape (d, d) with d in 1, 2, 3.
+      matrix: of shape (d, d) with d in 1, 2, 3.
     """
-    volume = _embedded(matrix[None])[0]
-    rotation = _rotation_part(volume[None])[0]
-    improper = not np.array_equal(rotation, volume)
-    described = _axis(volume)
+    if len(matrix) < 3:
+        normal = _normal(matrix)
+        if normal is not None:
+            return f"reflection {_direction(normal)}"
+        turn = 0 if len(matrix) == 1 else _turn(matrix)[0]
+        return f"rotation by {degrees(Fraction(turn))}" if turn else "identity"
+    rotation = _rotation_part(matrix[None])[0]
+    improper = not np.array_equal(rotation, matrix)
+    described = _axis(matrix)
     if described is None:
         return "inversion" if improper else "identity"
     vector, _ = described
     angle = (_angle(rotation, vector) + 180 * improper) % 360
     if angle == 0:
         return f"reflection {_axis_label(vector)}"
-    about = f" about {_axis_label(vector)}" if len(matrix) == 3 else ""
-    return f"{'rotoreflection' if improper else 'rotation'} by {angle}°{about}"
+    kind = "rotoreflection" if improper else "rotation"
+    return f"{kind} by {angle}° about {_axis_label(vector)}"
+
+
+def _normal(matrix: np.ndarray) -> Fraction | None:
+    """Return the direction of a reflection's normal, from 0 to half a turn."""
+    if len(matrix) == 1:
+        return Fraction(0) if matrix[0, 0] < 0 else None
+    turn, reflected = _turn(matrix)
+    return (turn / 2 + Fraction(1, 4)) % Fraction(1, 2) if reflected else None
+
+
+def _turn(matrix: np.ndarray) -> tuple[Fraction, bool]:
+    found = fraction_of(matrix)
+    assert found is not None, matrix  # groups have checked it
+    return found
+
+
+def _direction(turn: Fraction) -> str:
+    return _DIRECTIONS.get(turn) or degrees(turn)
 
 
 def _angle(rotation: np.ndarray, vector: tuple[int, ...]) -> int:
@@ -133,14 +189,6 @@ def _angle(rotation: np.ndarray, vector: tuple[int, ...]) -> int:
     skew = rotation - rotation.T
     turns = np.dot((skew[2, 1], skew[0, 2], skew[1, 0]), vector)
     return angle if turns >= 0 else 360 - angle
-
-
-def _embedded(matrices: np.ndarray) -> np.ndarray:
-    """Extend (n, d, d) matrices to a volume, leaving the added axes alone."""
-    n, d = matrices.shape[:2]
-    volume = np.tile(np.eye(3, dtype=np.int64), (n, 1, 1))
-    volume[:, :d, :d] = matrices
-    return volume
 
 
 def _rotation_part(matrices: np.ndarray) -> np.ndarray:

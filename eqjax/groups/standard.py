@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import re
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 
+from eqjax.groups.angles import FINEST, planar
 from eqjax.groups.group import Group
 
-_ROTATION = np.array([[0, -1], [1, 0]])
-_REFLECTION = np.array([[1, 0], [0, -1]])
 _ROTATION_IJ = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
 _CYCLE = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
@@ -27,25 +28,32 @@ def flip() -> Group:
 
 
 def cyclic(n: int) -> Group:
-    """Return the group of n rotations of the plane, n in 1, 2, 4.
+    """Return the group of n rotations of the plane.
+
+    With n in 1, 2, 4 they move pixels onto pixels; by other angles they do so
+    approximately, see `Group.exact`.
 
     >>> cyclic(4).element_names
     ('identity', 'rotation by 90°', 'rotation by 180°', 'rotation by 270°')
+    >>> [H.name for H in cyclic(12).subgroups]
+    ['C12', 'C6', 'C4', 'C3', 'C2', 'C1']
     """
-    rotations = _right_angle_rotations(n, "cyclic")
-    return Group(np.stack(rotations))
+    return Group(np.stack(_rotations(n, "cyclic")))
 
 
 def dihedral(n: int) -> Group:
-    """Return the group of n rotations and n reflections of the plane, n in 1, 2, 4.
+    """Return the group of n rotations and n reflections of the plane.
 
-    The rotations come first, then each rotation after the left-right flip.
+    The rotations come first, then each rotation after the left-right flip. For n other
+    than 1, 2, 4 some are approximate on pixels, see `Group.exact`.
 
     >>> [H.name for H in dihedral(2).subgroups]
     ['D2', 'C2', 'D1:i', 'D1:j', 'C1']
+    >>> [H.name for H in dihedral(8).subgroups if H.family == "D4"]
+    ['D4:i', 'D4:22.5°']
     """
-    rotations = _right_angle_rotations(n, "dihedral")
-    return Group(np.stack(rotations + [r @ _REFLECTION for r in rotations]))
+    rotations = _rotations(n, "dihedral")
+    return Group(np.stack(rotations + _rotations(n, "dihedral", reflected=True)))
 
 
 def octahedral() -> Group:
@@ -66,13 +74,12 @@ def full_octahedral() -> Group:
     return Group.from_generators([_ROTATION_IJ, _CYCLE, -np.eye(3, dtype=np.int64)])
 
 
-def _right_angle_rotations(n: int, kind: str) -> list[np.ndarray]:
-    if n not in (1, 2, 4):
+def _rotations(n: int, kind: str, *, reflected: bool = False) -> list[np.ndarray]:
+    if not isinstance(n, (int, np.integer)) or not 1 <= n <= FINEST:
         raise ValueError(
-            f"{kind}(n) takes n = 1, 2 or 4, got {n!r}: only right angles are exact on "
-            f"a pixel grid; try {kind}(4)"
+            f"{kind}(n) takes a whole number from 1 to {FINEST}, got {n!r}"
         )
-    return [np.linalg.matrix_power(_ROTATION, k * (4 // n)) for k in range(n)]
+    return [planar(Fraction(k, int(n)), reflected=reflected) for k in range(n)]
 
 
 # The ambient groups that experiments know by name.
@@ -91,7 +98,7 @@ STANDARD: dict[str, Callable[[], Group]] = {
 
 @functools.cache
 def standard_group(name: str) -> Group:
-    """Return the ambient group of a name in `STANDARD`, or of its generators.
+    """Return the ambient group of a name in `STANDARD`, C8, D16, or of its generators.
 
     Args:
       name: or generators as JSON, a list of matrices, each a list of its rows.
@@ -110,10 +117,14 @@ def standard_group(name: str) -> Group:
                 "generators should be a list of matrices, as [[[0, -1], [1, 0]]], "
                 f"got {name!r}: {error}"
             ) from None
+    planar_name = re.fullmatch(r"([CD])([1-9]\d*)", name)
+    if planar_name and name not in STANDARD:
+        kind, n = planar_name.groups()
+        return {"C": cyclic, "D": dihedral}[kind](int(n))
     if name not in STANDARD:
         near = difflib.get_close_matches(name, STANDARD, 1, 0)[0]
         raise ValueError(
             f"there is no ambient group {name!r}, nearest: {near!r}; known are "
-            f"{', '.join(STANDARD)}"
+            f"{', '.join(STANDARD)}, and C8, D16, ... of any number"
         )
     return STANDARD[name]()

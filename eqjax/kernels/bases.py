@@ -133,10 +133,10 @@ def _sampled(
     """Return all taps, and a basis of functions of space sampled there."""
     offsets = tap_offsets(kernel_size) / 2
     radius = np.linalg.norm(offsets, axis=-1)
-    largest = sum(int(str(kind)[:-1]) for kind in kinds)
+    largest = sum(int(str(kind)[:-1]) for kind in kinds) if kernel_size else 0
     taps = np.arange(len(offsets))
     columns = []
-    for degree in range(largest + 1 if kernel_size else 1):
+    for degree in range(largest + 1):
         harmonic = f"{degree}{'e' if degree % 2 == 0 else 'o'}"
         acting = _products((harmonic, *kinds), group.generators)
         shape = (2 * degree + 1, math.prod(sizes(kinds)), -1)

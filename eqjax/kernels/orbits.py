@@ -14,14 +14,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.axes import check_preserved
+from eqjax.groups.closed import exact_part
 from eqjax.groups.group import Group, difference
 from eqjax.ops.precision import accurate
 
@@ -43,6 +45,9 @@ class OrbitTable:
         group moves each of its points; empty where the table is data.
     """
 
+    PER_ORBIT: ClassVar[tuple[str, ...]] = ("size", "representative")
+    PER_ENTRY: ClassVar[tuple[str, ...]] = ("index",)
+
     group: Group | None
     index: Any  # numpy or JAX arrays
     size: Any
@@ -55,9 +60,23 @@ class OrbitTable:
         return len(self.size)
 
     @property
+    def most(self) -> int:
+        """The leading size of the parameter under the trivial group."""
+        return self.index.size
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the full array that the table ties."""
         return self.index.shape
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The table as data."""
+        return {n: getattr(self, n) for n in (*self.PER_ENTRY, *self.PER_ORBIT)}
+
+    def of_data(self, arrays: Mapping[str, Any]) -> OrbitTable:
+        """Return the table of the same array that is given as data."""
+        return dataclasses.replace(self, group=None, actions=(), **arrays)
 
     @functools.cached_property
     def sources(self) -> np.ndarray:
@@ -77,7 +96,7 @@ class OrbitTable:
     def spread(self, values: Any, *, squares: bool = False) -> Any:
         """Return the full array of (num_orbits, *rest) values of its entries."""
         del squares  # which move along orbits like anything else
-        return values[self.index]
+        return _taken(values, self.index)
 
     def mean(self, full: Any, *, squares: bool = False) -> Any:
         """Return (num_orbits, *rest), the mean over every orbit of a full array.
@@ -118,6 +137,11 @@ class OrbitTable:
         return flat[np.arange(len(sources))[:, None], sources].reshape(each.shape)
 
 
+@jax.jit
+def _taken(values: jax.Array, index: jax.Array) -> jax.Array:
+    return values[index]  # one program, where it is not part of another
+
+
 @functools.cache
 def kernel_table(
     group: Group, kernel_size: tuple[int, ...], fiber_in: Fiber, fiber_out: Fiber
@@ -139,17 +163,18 @@ def kernel_table(
         another ambient group.
     """
     check_fibers(group, fiber_in, fiber_out)
+    check_exact(group)
     check_preserved(group, kernel_size, "kernel_size")
     actions = _kernel_actions(group, kernel_size, fiber_in, fiber_out)
     shape = (*kernel_size, fiber_in.size, fiber_out.size)
-    return _orbits(group, actions, shape)
+    return orbits_of(group, actions, shape)
 
 
 @functools.cache
 def fiber_table(group: Group, fiber: Fiber) -> OrbitTable:
     """Return the orbits of a group on a fiber, a table of shape (fiber.size,)."""
     check_fibers(group, fiber)
-    return _orbits(group, (fiber.action[list(group.elements)],), (fiber.size,))
+    return orbits_of(group, (fiber.action[list(group.elements)],), (fiber.size,))
 
 
 def check_fibers(group: Group, *fibers: Any) -> None:
@@ -160,6 +185,18 @@ def check_fibers(group: Group, *fibers: Any) -> None:
                 f"fiber of ambient group {fiber.ambient!r} does not fit a layer "
                 f"over {group.ambient!r}{difference(fiber.ambient, group.ambient)}"
             )
+
+
+def check_exact(group: Group) -> None:
+    """Raise unless every element of a group moves pixels onto pixels."""
+    if not all(group.exact):
+        exact = exact_part(group)
+        names = zip(group.element_names, group.exact, strict=True)
+        raise ValueError(
+            f"{group!r} holds elements that move pixels between pixels, such as a "
+            f"{next(name for name, kept in names if not kept)}; a kernel of single "
+            f"taps takes {exact!r}, and one of eq.CircularHarmonics() any of the plane"
+        )
 
 
 def tap_offsets(kernel_size: tuple[int, ...]) -> np.ndarray:
@@ -202,7 +239,7 @@ def _moved(actions: tuple[np.ndarray, ...]) -> Iterator[np.ndarray]:
         yield moved
 
 
-def _orbits(
+def orbits_of(
     group: Group, actions: tuple[np.ndarray, ...], shape: tuple[int, ...]
 ) -> OrbitTable:
     """Return the orbits on a product of sets, given (order, n_i) actions on each."""

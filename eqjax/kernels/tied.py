@@ -29,11 +29,14 @@ from eqjax.groups.axes import check_preserved
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.kernels.bases import Representation
+from eqjax.kernels.harmonics import CircularHarmonics
 from eqjax.kernels.intertwiners import IntertwinerTable, intertwiner_table
 from eqjax.kernels.orbits import OrbitTable, fiber_table, kernel_table
+from eqjax.kernels.steered import SteeredTable, steered_table
 from eqjax.ops.precision import accurate, norm
 
-Table = OrbitTable | IntertwinerTable  # which arrays commute, in one of two forms
+Numbered = OrbitTable | SteeredTable  # by integers, so that the group may be data
+Table = Numbered | IntertwinerTable  # which arrays commute, in one of three forms
 Parametrization = Literal["tied", "orthonormal"]
 PARAMETRIZATIONS = ("tied", "orthonormal")
 Initializer = Callable[..., Array]
@@ -43,6 +46,7 @@ def commuting(
     group: Symmetry,
     kernel_size: tuple[int, ...],
     *fibers: Representation,
+    basis: CircularHarmonics | None = None,
     rings: int | None = None,
 ) -> Table:
     """Return which full arrays over taps and fibers commute with a group.
@@ -51,6 +55,7 @@ def commuting(
       group: that permutes fibers, or turns them.
       kernel_size: taps per axis; () for arrays that belong to one field, as a bias.
       *fibers: of what a kernel reads and writes; of a bias, the one that it is in.
+      basis: of which the kernel has coefficients in the place of taps.
       rings: how many radial functions kernels have for a group of infinite order; one
         per distance of taps if None.
 
@@ -64,6 +69,13 @@ def commuting(
             f"{group!r} acts on irreps alone; fields over the elements of a group need "
             "a Group, such as eq.full_octahedral()"
         )
+    if basis is not None:
+        functions = basis.fiber(square(kernel_size))
+        if len(permuted) == len(fibers) and isinstance(group, Group):
+            free = steered_table(group, functions, *permuted)
+            if free is not None:
+                return free
+        return intertwiner_table(group, (), functions, *fibers)
     if len(permuted) < len(fibers) or not isinstance(group, Group):
         if kernel_size:
             check_preserved(group, kernel_size, "kernel_size")
@@ -71,6 +83,16 @@ def commuting(
     if len(fibers) == 1:
         return fiber_table(group, *permuted)
     return kernel_table(group, kernel_size, *permuted)
+
+
+def square(kernel_size: tuple[int, ...]) -> int:
+    """Return the one size of a square kernel in the plane."""
+    if len(kernel_size) != 2 or len(set(kernel_size)) != 1:
+        raise ValueError(
+            "circular harmonics are sampled on as many rows as columns, got a kernel "
+            f"of {kernel_size}"
+        )
+    return kernel_size[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +131,17 @@ class Tie:
                 "expected fibers that the group permutes, such as eq.regular(group), "
                 "got irreps: there are no orbits of entries"
             )
+        return self.table
+
+    @property
+    def numbered(self) -> Numbered:
+        """The table, where it is one of integers, which may be data.
+
+        Raises:
+          ValueError: the group turns fibers and does not permute them.
+        """
+        if isinstance(self.table, IntertwinerTable):
+            return self.orbits  # which says what was expected
         return self.table
 
     @property

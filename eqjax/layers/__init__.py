@@ -1,7 +1,9 @@
 """Linen modules with tied parameters: convolutions, norms, pooling."""
 
 from eqjax.layers.base import TiedModule as TiedModule
+from eqjax.layers.blurring import blur_pool
 from eqjax.layers.conv import GroupConv, GroupConvTranspose, InvariantHead, LiftingConv
+from eqjax.layers.gating import gate, gated
 from eqjax.layers.irreps import IrrepsConv, IrrepsLinear
 from eqjax.layers.mixed import MixedGroupConv, MixedInvariantHead, MixedLiftingConv
 from eqjax.layers.norms import (
@@ -30,7 +32,10 @@ __all__ = [
     "MixedLiftingConv",
     "RMSNorm",
     "avg_pool",
+    "blur_pool",
     "fiber_pool",
+    "gate",
+    "gated",
     "max_pool",
     "upsample",
 ]

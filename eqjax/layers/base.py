@@ -16,7 +16,6 @@ from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
-from eqjax.kernels.orbits import OrbitTable
 from eqjax.kernels.tied import Initializer, Table, Tie
 
 
@@ -179,8 +178,8 @@ class TiedModule(nn.Module, kw_only=True):
 
     def _part(self, name, suffix, tie, init, rest, dtype) -> Part:
         if self.has_variable(ORBITS, name + suffix):
-            given = OrbitTable(None, **self.get_variable(ORBITS, name + suffix))
-            tie = dataclasses.replace(tie, table=given)
+            arrays: Any = self.get_variable(ORBITS, name + suffix)
+            tie = dataclasses.replace(tie, table=tie.numbered.of_data(arrays))
         draw = kernels.tied_initializer(init, tie)
         scale = self.constraint.initial_scale(suffix, self.group)
         if scale != 1:

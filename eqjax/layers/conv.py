@@ -25,7 +25,7 @@ from eqjax.fields.fiber import regular, trivial
 from eqjax.groups.group import Group
 from eqjax.kernels.bases import Representation
 from eqjax.kernels.tied import Initializer, Parametrization
-from eqjax.layers.convolving import Convolving
+from eqjax.layers.convolving import Basis, Convolving
 from eqjax.ops.convolution import convolve, convolve_transpose
 from eqjax.ops.precision import mean
 from eqjax.ops.windows import (
@@ -71,6 +71,9 @@ class GroupConv(Convolving):
       parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
       constraint: how kernel and bias arise from the parameters; see
         `eqjax.constraints`.
+      basis: what kernels are made of: "pixels", single taps, which right angles move
+        onto each other; or `eq.CircularHarmonics`, which turn by any angle and are
+        sampled on the taps. If None, that is so where the ambient group needs it.
 
     >>> import eqjax as eq
     >>> D4 = eq.dihedral(4)
@@ -103,6 +106,7 @@ class GroupConv(Convolving):
     fiber_in: Representation | None = dataclasses.field(default=None, kw_only=True)
     fiber_out: Representation | None = dataclasses.field(default=None, kw_only=True)
     parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
+    basis: Basis = dataclasses.field(default=None, kw_only=True)  # type: ignore[misc]
 
     @property
     def fibers(self) -> tuple[Representation, Representation]:

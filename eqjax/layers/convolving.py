@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 from flax.linen.dtypes import promote_dtype
 
 from eqjax import kernels
 from eqjax.groups.axes import check_preserved
-from eqjax.groups.closed import Symmetry
+from eqjax.groups.closed import Symmetry, exact_part
 from eqjax.kernels.bases import Representation
+from eqjax.kernels.harmonics import CircularHarmonics
 from eqjax.kernels.tied import Tie
 from eqjax.layers.base import TiedModule
 from eqjax.ops.windows import Window, per_axis, resolve_padding, sizes
+
+Basis = CircularHarmonics | Literal["pixels"] | None
 
 
 class Convolving(TiedModule):
@@ -25,6 +28,18 @@ class Convolving(TiedModule):
     """
 
     rings: ClassVar[int | None] = None  # see `IrrepsConv`
+    basis: ClassVar[Any] = None  # see `GroupConv`
+
+    def __post_init__(self) -> None:
+        """Reject a basis that is none, or has no place."""
+        super().__post_init__()
+        if self.basis is None or self.basis == "pixels":
+            return
+        if not isinstance(self.basis, CircularHarmonics) or self.group.dimension != 2:
+            raise ValueError(
+                "basis should be None, 'pixels' or, in the plane, "
+                f"eq.CircularHarmonics(...), got {self.basis!r} for {self.group!r}"
+            )
 
     if TYPE_CHECKING:
 
@@ -40,9 +55,21 @@ class Convolving(TiedModule):
         """Taps per spatial axis."""
         return per_axis(self.kernel_size, self.group.dimension, "kernel_size")
 
+    @property
+    def harmonics(self) -> CircularHarmonics | None:
+        """The functions that the kernel is made of; None for single taps."""
+        ambient = self.group.ambient
+        if self.basis == "pixels" or ambient.dimension != 2 or not self.taps:
+            return None
+        if self.basis is None and exact_part(ambient) == ambient:
+            return None
+        return self.basis or CircularHarmonics()
+
     def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the ties of kernel and bias to a group."""
-        table = kernels.commuting(group, self.taps, *self.fibers, rings=self.rings)
+        table = kernels.commuting(
+            group, self.taps, *self.fibers, basis=self.harmonics, rings=self.rings
+        )
         ties = {"kernel": Tie(table, self.parametrization, maps=True)}
         if self.use_bias:
             along_fiber = kernels.commuting(group, (), self.fibers[1])
@@ -88,6 +115,18 @@ class Convolving(TiedModule):
         check_preserved(self.group, dilation, "kernel_dilation")
         return strides, dilation
 
+    def sampled(self, full: jax.Array) -> jax.Array:
+        """Return the kernel (*taps, ...) that a full array of the layer stands for."""
+        if self.harmonics is None:
+            return full
+        return kernels.sample(full, self.harmonics, self.taps)
+
+    def fitted(self, kernel: jax.Array) -> jax.Array:
+        """Return the full array of the layer that is nearest to a kernel."""
+        if self.harmonics is None:
+            return kernel
+        return kernels.fit(kernel, self.harmonics)
+
     def _parameters(self, x: jax.Array, c_in: int, c_out: int):
         """Return full kernel and bias (or None), and x, all in one dtype."""
         inits = {
@@ -95,7 +134,6 @@ class Convolving(TiedModule):
             "bias": (self.bias_init, (c_out,)),
         }
         full = self.full_arrays(inits, self.param_dtype)
-        x, kernel, bias = promote_dtype(
-            x, full["kernel"], full.get("bias"), dtype=self.dtype
-        )
+        kernel = self.sampled(full["kernel"])
+        x, kernel, bias = promote_dtype(x, kernel, full.get("bias"), dtype=self.dtype)
         return kernel, bias, x

@@ -1,4 +1,4 @@
-"""Convolutions and linear maps of irreps of O(3), tied to any of its subgroups.
+"""Convolutions and linear maps of irreps of O(3) or O(2), tied to any subgroup.
 
 The arrays are those of e3nn-jax, whose gates, norms and activations stand between the
 layers as they are: they commute with all of O(3). What is relaxed are the maps.
@@ -19,7 +19,7 @@ from eqjax import kernels
 from eqjax.fields.irreps import IrrepsFiber
 from eqjax.groups.closed import Symmetry
 from eqjax.kernels.tied import Initializer, Parametrization
-from eqjax.layers.convolving import Convolving
+from eqjax.layers.convolving import Basis, Convolving
 from eqjax.ops.convolution import convolve
 from eqjax.ops.windows import Padding
 
@@ -71,7 +71,7 @@ class OnIrreps(Convolving):
 
 
 class IrrepsConv(OnIrreps):
-    """Convolve a field of irreps of O(3) on voxels, commuting with a subgroup.
+    """Convolve a field of irreps on voxels or pixels, commuting with a subgroup.
 
     K(u y) = rho_in(u) K(y) rho_out(u)^-1 for every u of `group`, with K(y) the matrix
     from components to components at a tap y. The parameter holds coordinates in an
@@ -107,6 +107,7 @@ class IrrepsConv(OnIrreps):
         all that the taps allow.
       parametrization: "tied" or "orthonormal", see `eqjax.kernels`.
       constraint: how kernel and bias arise from the parameters.
+      basis: in the plane, see `GroupConv`; closed subgroups of O(2) have harmonics.
 
     >>> import eqjax as eq
     >>> layer = IrrepsConv("4x0e + 2x1o", 3, group=eq.orthogonal(), irreps_in="1o")
@@ -114,6 +115,10 @@ class IrrepsConv(OnIrreps):
     >>> y, _ = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
     >>> y.shape
     (1, 6, 6, 6, 10)
+    >>> layer = IrrepsConv("4x0e + 2x1", 5, group=eq.orthogonal(2), irreps_in="1")
+    >>> flow = jnp.ones((1, 9, 9, 2))
+    >>> jax.eval_shape(layer.init_with_output, jax.random.key(0), flow)[0].shape
+    (1, 9, 9, 8)
     """
 
     irreps_out: Any
@@ -131,6 +136,7 @@ class IrrepsConv(OnIrreps):
     irreps_in: Any = dataclasses.field(kw_only=True)
     rings: int | None = dataclasses.field(default=None, kw_only=True)  # type: ignore[misc]
     parametrization: Parametrization = dataclasses.field(default="tied", kw_only=True)
+    basis: Basis = dataclasses.field(default=None, kw_only=True)  # type: ignore[misc]
 
     feature_group_count: ClassVar[int] = 1
 

@@ -94,23 +94,36 @@ def _spatial_axes(x: jax.Array, per_axis: Any = 1) -> int:
 
     Args:
       x: a field; or an image whose second last axis cannot be a fiber.
-      per_axis: one setting for all axes of a field, or a sequence of one for each axis.
+      per_axis: one setting for all axes, or a sequence of one for each axis, which
+        tells fields from images.
 
     Raises:
-      ValueError: x is an image, and there is not one setting per axis.
+      ValueError: x may be an image, and there is not one setting per axis.
     """
     axes = x.ndim - 3
-    # A fiber over d axes is a set of cosets in the 2^d d! signed permutations.
-    if axes < 1 or 2**axes * math.factorial(axes) % max(1, x.shape[-2]):
-        if np.shape(per_axis) == (axes + 1,):
-            return axes + 1
-        raise ValueError(
-            f"expected a field (batch, *space, fiber, channels), got {x.shape}, whose "
-            "second last axis cannot be a fiber; of an image, pool with one integer "
-            f"per axis, such as {(2,) * (x.ndim - 2)}, or insert a fiber axis by "
-            "x[..., None, :]"
-        )
-    return axes
+    if axes >= 1 and (np.shape(per_axis) == (axes,) or _like_a_fiber(x.shape)):
+        return axes
+    if np.shape(per_axis) == (axes + 1,):
+        return axes + 1
+    raise ValueError(
+        f"expected a field (batch, *space, fiber, channels), got {x.shape}, whose "
+        "second last axis may be of space; of an image, pool with one integer per "
+        f"axis, such as {(2,) * (x.ndim - 2)}, and of a field with {(2,) * axes}"
+    )
+
+
+def _like_a_fiber(shape: tuple[int, ...]) -> bool:
+    """Tell whether the second last axis is a fiber's, and not a third one of space.
+
+    Over d axes right angles make fibers of cosets in the 2^d d! signed permutations,
+    and finer angles of the plane such of more elements.
+    """
+    *space, fiber = shape[1:-1]
+    axes = len(space)
+    exact = 2**axes * math.factorial(axes)
+    if exact % max(1, fiber) == 0:
+        return True
+    return axes == 2 and fiber % exact == 0 and set(space) != {fiber}
 
 
 def _check_ordered(x: jax.Array) -> None:

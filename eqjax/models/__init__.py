@@ -5,7 +5,7 @@ from eqjax.models.architecture import (
     enumerate_architectures,
     random_architecture,
 )
-from eqjax.models.cnn import EquivariantCNN, exact, paper
+from eqjax.models.cnn import EquivariantCNN, e2cnn, exact, paper
 from eqjax.models.protocol import SearchableModel as SearchableModel
 from eqjax.models.resnet import EquivariantResNet, resnet, wide_resnet
 from eqjax.models.stages import StagedModel as StagedModel
@@ -16,6 +16,7 @@ __all__ = [
     "EquivariantCNN",
     "EquivariantResNet",
     "EquivariantUNet",
+    "e2cnn",
     "enumerate_architectures",
     "exact",
     "paper",

@@ -12,6 +12,7 @@ from eqjax.constraints.base import Constraint, Tied
 from eqjax.fields.fiber import quotient
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import PARAMETRIZATIONS, Parametrization
+from eqjax.layers.blurring import blur_pool, blurring
 from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 from eqjax.layers.norms import BatchNorm, ElementBatchNorm
 from eqjax.layers.pooling import avg_pool
@@ -23,7 +24,7 @@ from eqjax.ops.windows import Window, window
 FEATURES = (16, 16, 16, 16, 32, 32, 32, 32)
 POOL_AFTER = (3, 5, 7)
 Norm = Literal["channel", "element"]
-Pooling = Literal["exact", "3x3"]
+Pooling = Literal["exact", "3x3", "blur"]
 Head = Literal["invariant", "dense"]
 
 
@@ -40,14 +41,16 @@ class EquivariantCNN(WithGroups, nn.Module):
     Attributes:
       architecture: one group per convolution, and with an invariant head one for it.
       features: channels per fiber element of every convolution.
-      kernel_size: taps per axis of every convolution.
+      kernel_size: taps per axis of every convolution, one integer for all or one for
+        each.
       pool_after: numbers of the convolutions, from 1, that a pooling follows.
       head_features: width of the hidden layer of the head.
       classes: number of logits.
       norm: "channel" pools statistics over the fiber, "element" keeps them apart.
       pooling: "exact" halves every axis by itself, even sizes by windows of 2 points
         and odd ones by 3; "3x3" uses 3 with padding 1 on all, which breaks the symmetry
-        on even sizes.
+        on even sizes; "blur" is as exact as the first and smoother, for groups with
+        finer angles (`eq.blur_pool`).
       head: "invariant" is tied, "dense" reads all fiber elements freely.
       parametrization: of all tied parameters.
       constraint: how the kernels of the layers with a group arise from parameters, one
@@ -69,7 +72,7 @@ class EquivariantCNN(WithGroups, nn.Module):
 
     architecture: Architecture
     features: tuple[int, ...] = FEATURES
-    kernel_size: int = 5
+    kernel_size: int | Sequence[int] = 5
     pool_after: tuple[int, ...] = POOL_AFTER
     head_features: int = 64
     classes: int = 10
@@ -85,10 +88,12 @@ class EquivariantCNN(WithGroups, nn.Module):
         """Check the settings against each other."""
         for name in ("features", "pool_after"):  # lists do not hash
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.kernel_size, Sequence):
+            object.__setattr__(self, "kernel_size", tuple(self.kernel_size))
         super().__post_init__()
         for name, value, known in (
             ("norm", self.norm, ("channel", "element")),
-            ("pooling", self.pooling, ("exact", "3x3")),
+            ("pooling", self.pooling, ("exact", "3x3", "blur")),
             ("head", self.head, ("invariant", "dense")),
             ("parametrization", self.parametrization, PARAMETRIZATIONS),
         ):
@@ -98,6 +103,11 @@ class EquivariantCNN(WithGroups, nn.Module):
             raise ValueError(
                 f"pool_after must name convolutions 1 to {len(self.features)}, got "
                 f"{self.pool_after}"
+            )
+        if len(self.kernel_sizes) != len(self.features):
+            raise ValueError(
+                f"kernel_size must be one integer, or one for each of the "
+                f"{len(self.features)} convolutions, got {self.kernel_size}"
             )
         expected = self.searchable_layers(self.features, self.head)
         if len(self.architecture) != expected:
@@ -135,7 +145,7 @@ class EquivariantCNN(WithGroups, nn.Module):
             make_conv = GroupConv if layer else LiftingConv
             conv = make_conv(
                 features,
-                self.kernel_size,
+                self.kernel_sizes[layer],
                 use_bias=False,
                 group=groups[layer],
                 fiber_in=fiber if layer else None,
@@ -153,8 +163,7 @@ class EquivariantCNN(WithGroups, nn.Module):
             )
             x = nn.relu(norm(conv(x), not train))
             if layer + 1 in self.pool_after:
-                pool = self._pooling_window(x.shape[1:-2])
-                x = avg_pool(x, pool.taps, pool.strides, pool.padding)
+                x = self._pooled(x)
         if self.head == "invariant":
             head = InvariantHead(
                 self.head_features,
@@ -177,6 +186,13 @@ class EquivariantCNN(WithGroups, nn.Module):
         return accurate(logits)
 
     @property
+    def kernel_sizes(self) -> tuple[int, ...]:
+        """Taps per axis of each convolution."""
+        if isinstance(self.kernel_size, Sequence):
+            return tuple(self.kernel_size)
+        return (self.kernel_size,) * len(self.features)
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """The name of every layer with a group, in the order of the architecture."""
         convs = tuple(f"conv{layer + 1}" for layer in range(len(self.features)))
@@ -196,13 +212,21 @@ class EquivariantCNN(WithGroups, nn.Module):
         """Return the windows of all convolutions and poolings, in their order."""
         windows = []
         for layer in range(len(self.features)):
-            windows.append(window(space, self.kernel_size, 1, "SAME"))
+            windows.append(window(space, self.kernel_sizes[layer], 1, "SAME"))
             if layer + 1 in self.pool_after:
                 windows.append(self._pooling_window(space))
             space = windows[-1].output_size
         return windows
 
+    def _pooled(self, x: jax.Array) -> jax.Array:
+        if self.pooling == "blur":
+            return blur_pool(x)
+        pool = self._pooling_window(x.shape[1:-2])
+        return avg_pool(x, pool.taps, pool.strides, pool.padding)
+
     def _pooling_window(self, space: tuple[int, ...]) -> Window:
+        if self.pooling == "blur":
+            return blurring(space)
         return halving(space, fitted=self.pooling == "exact")
 
 
@@ -210,7 +234,7 @@ def exact(
     architecture: Architecture,
     *,
     features: Sequence[int] = FEATURES,
-    kernel_size: int = 5,
+    kernel_size: int | Sequence[int] = 5,
     pool_after: Sequence[int] = POOL_AFTER,
     head_features: int = 64,
     classes: int = 10,
@@ -229,12 +253,12 @@ def exact(
       architecture: one group per convolution and one for the head.
       features: as all that follow, an attribute of `EquivariantCNN`; its length is the
         number of convolutions.
-      kernel_size: of every convolution.
+      kernel_size: of every convolution, one for all or one for each.
       pool_after: numbers of the convolutions, from 1, that a pooling follows.
       head_features: width of the hidden layer of the head.
       classes: number of logits.
       norm: statistics per "channel" or per "element".
-      pooling: "exact" or "3x3".
+      pooling: "exact", "3x3" or "blur".
       head: "invariant" or "dense".
       parametrization: "tied" or "orthonormal".
       constraint: one for all layers with a group, or one for each.
@@ -270,7 +294,7 @@ def paper(
     architecture: Architecture,
     *,
     features: Sequence[int] = FEATURES,
-    kernel_size: int = 5,
+    kernel_size: int | Sequence[int] = 5,
     pool_after: Sequence[int] = POOL_AFTER,
     head_features: int = 64,
     classes: int = 10,
@@ -322,6 +346,57 @@ def paper(
         parametrization=parametrization,
         constraint=constraint,
         stabilizer=stabilizer,
+        dtype=dtype,
+        name=name,
+    )
+
+
+# Real channels of each convolution of E(2)-CNN's network for RotMNIST: over C8, 24 48
+# 48 96 96 64 per element.
+E2CNN_CHANNELS = (192, 384, 384, 768, 768, 512)
+E2CNN_TAPS = (7, 5, 5, 5, 5, 5)
+
+
+def e2cnn(
+    architecture: Architecture,
+    *,
+    width: float = 1.0,
+    classes: int = 10,
+    constraint: Constraint | Sequence[Constraint] = Tied(),  # noqa: B008
+    dtype: Any = None,
+    name: str | None = None,
+) -> EquivariantCNN:
+    """Build a network of the size of E(2)-CNN's for rotated digits, over any group.
+
+    Six convolutions, one of 7x7 and five of 5x5 taps, anti-aliased pooling after every
+    second one, and a head of 64 invariants (Weiler and Cesa 2019). It is as wide in
+    real channels whatever the group: per group element it has fewer over a larger one.
+    Images of an odd size, as 29, have a centre that finer angles turn about.
+
+    Args:
+      architecture: one group per convolution and one for the head: "C16", or D16 to
+        begin with and C16 from some layer on.
+      width: times the real channels of the original; 1/8 trains on a CPU.
+      classes: number of logits.
+      constraint: as of `exact`.
+      dtype: of the computation.
+      name: of the module.
+
+    >>> import eqjax as eq
+    >>> groups = Architecture.parse(eq.dihedral(16), "D16 " * 5 + "C16 C16")
+    >>> e2cnn(groups).features, e2cnn(groups, width=1 / 8).features
+    ((6, 12, 12, 24, 24, 16), (1, 2, 2, 3, 3, 2))
+    """
+    order = architecture.ambient.order
+    return exact(
+        architecture,
+        features=[max(1, round(width * n / order)) for n in E2CNN_CHANNELS],
+        kernel_size=E2CNN_TAPS,
+        pool_after=(2, 4, 6),
+        head_features=64,
+        classes=classes,
+        pooling="blur",
+        constraint=constraint,
         dtype=dtype,
         name=name,
     )

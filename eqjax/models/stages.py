@@ -66,6 +66,9 @@ class WithGroups:
     def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group that the network stays equivariant to, however trained.
 
+        Of the elements that move pixels onto pixels: the network follows others, as a
+        rotation by 45°, approximately.
+
         Args:
           space: sides of the images, or one integer for all.
         """
@@ -76,7 +79,7 @@ class WithGroups:
             kept = kept.meet(constraint.symmetry(group))
         for each in self.windows(sizes(space, kept.dimension)):
             kept = each.symmetry(kept)
-        return kept
+        return kept.exact_subgroup
 
 
 class StagedModel(WithGroups, nn.Module):

@@ -19,6 +19,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.kernels.tied import Table
 from eqjax.morphism.carrying import (
     Weight,
     carry,
@@ -144,12 +145,17 @@ def growth(move: Move, weight: Weight) -> float:
     """Return by how much one unit is worth more after a move, mean over the orbits."""
     source, target = move.source.table, move.target.table
     with jax.ensure_compile_time_eval():
-        per_entry = source.spread(jnp.asarray(weight(move.source)), squares=True)
-        worth = np.asarray(target.mean(per_entry, squares=True))
-    reached = worth > 1e-12 * worth.max(
-        initial=0
-    )  # a basis may turn what others do not
+        before = jnp.asarray(weight(move.source))
+        worth = np.asarray(_worth(before, source=source, target=target))
+    # A basis may turn what others do not.
+    reached = worth > 1e-12 * worth.max(initial=0)
     return float(np.mean(np.asarray(weight(move.target))[reached] / worth[reached]))
+
+
+@partial(jax.jit, static_argnames=("source", "target"))
+def _worth(weights: jax.Array, *, source: Table, target: Table) -> jax.Array:
+    """Return what the units of one table are worth in another's parameters."""
+    return target.mean(source.spread(weights, squares=True), squares=True)
 
 
 def _update(

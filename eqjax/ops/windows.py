@@ -106,6 +106,9 @@ class Window:
     def symmetry(self, group: GroupLike) -> GroupLike:
         """Return the largest subgroup whose action the window commutes with.
 
+        Of elements that do not move pixels onto pixels, those are meant that keep the
+        centre of what is read and of what is written.
+
         Raises:
           ValueError: the group acts on another number of axes, or a size is symbolic.
         """
@@ -123,10 +126,10 @@ class Window:
         ]
 
         def holds(matrix: np.ndarray) -> bool:
-            source = np.argmax(np.abs(matrix), axis=1)
+            mixed = zip(*np.nonzero(np.abs(matrix) > 1e-9), strict=True)
             return all(
-                axes[i] == axes[j] and (matrix[i, j] > 0 or reversible[i])
-                for i, j in enumerate(source)
+                axes[i] == axes[j] and (matrix[i, j] == 1 or reversible[i])
+                for i, j in mixed
             )
 
         return group.keeping(holds)

@@ -26,13 +26,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import ORBITS, PARAMS
 from eqjax.kernels.orbits import OrbitTable
+from eqjax.kernels.steered import SteeredTable
 from eqjax.kernels.tied import Tie
 from eqjax.morphism.carrying import carry, value_weight
 from eqjax.morphism.matching import Move, Path, TiedModel, check_shape, show, tied_model
 from eqjax.morphism.moments import carry_optimizer, owner_of, restart_optimizer
 from eqjax.training.state import TrainState, pack_state
 
-_TABLE = ("index", "size", "representative")
+_PER_ORBIT = {*OrbitTable.PER_ORBIT, *SteeredTable.PER_ORBIT}
 
 
 def orbit_variables(
@@ -47,7 +48,7 @@ def orbit_variables(
 
     Returns:
       Nested as the parameters are; for each tied parameter a dictionary of the int32
-      arrays of its `OrbitTable`: index, size and representative.
+      arrays of its table, such as index, size and representative.
 
     Raises:
       ValueError: the model stacks layers by `nn.scan` or `nn.vmap`.
@@ -55,10 +56,11 @@ def orbit_variables(
     found = _checked(model, inputs, call_kwargs)
     flat = {}
     for path, tie in found.ties.items():
-        table, entries = tie.orbits, tie.orbits.index.size
-        flat[(*path[1:], "index")] = table.index
-        flat[(*path[1:], "size")] = _pad(table.size, entries)
-        flat[(*path[1:], "representative")] = _pad(table.representative, entries)
+        table = tie.numbered
+        for name, array in table.arrays.items():
+            padded = name in table.PER_ORBIT
+            own = _pad(array, table.index.size) if padded else array
+            flat[(*path[1:], name)] = own
     return unflatten_dict(flat)
 
 
@@ -118,7 +120,7 @@ def encode(
     state = nn.meta.unbox(state)
     _check_params(state, found.shapes)
     state = _map_tied(
-        lambda leaf, tie: _pad(leaf, tie.orbits.index.size),
+        lambda leaf, tie: _pad(leaf, tie.numbered.most),
         state,
         found,
         lambda tie: tie.table.num_orbits,
@@ -149,7 +151,7 @@ def decode(
     tables = flatten_dict(flax.core.unfreeze(state.collections[ORBITS]))
     for path, tie in found.ties.items():
         index = tables[(*path[1:], "index")]
-        if not np.array_equal(index, tie.orbits.index):
+        if not np.array_equal(index, tie.numbered.index):
             raise ValueError(
                 f"{show(path)} is not tied along the orbits of {tie.table.group!r}; "
                 "decode with the model whose groups the member has"
@@ -158,7 +160,7 @@ def decode(
         lambda leaf, tie: leaf[: tie.table.num_orbits].copy(),
         state,
         found,
-        lambda tie: tie.orbits.index.size,
+        lambda tie: tie.numbered.most,
     )
     rest = {name: v for name, v in state.collections.items() if name != ORBITS}
     state = state._replace(collections=rest)
@@ -177,7 +179,7 @@ def check_encodable(
     """
     found = _checked(model, inputs, call_kwargs)
     longer = jax.tree_util.tree_map_with_path(  # than any model would have them
-        lambda keys, a: a if keys[-1].key == "index" else np.append(a, 0),
+        lambda keys, a: np.append(a, 0) if keys[-1].key in _PER_ORBIT else a,
         orbit_variables(model, inputs, call_kwargs),
     )
     none = optax.GradientTransformation(lambda params: (), lambda *a: a)
@@ -194,7 +196,8 @@ def check_encodable(
             f"a layer does not take its groups from data: {error}"
         ) from None
     for path, tie in found.ties.items():
-        if params[path[1:]].shape[0] != tie.orbits.index.size + 1:
+        per_orbit = tie.numbered.most // tie.numbered.index.size
+        if params[path[1:]].shape[0] != tie.numbered.most + per_orbit:
             raise ValueError(
                 f"{show(path)} does not see the collection {ORBITS!r}; let lifted "
                 "modules pass it on, as by variable_axes={'orbits': None}"
@@ -232,7 +235,7 @@ def relax(
     for path, tie in found.ties.items():
         old, new = (_traced_tie(tables, path, tie) for tables in (before, after))
         moves[path] = Move(old, new, stacked=0)
-        same[path[1:]] = jnp.all(old.orbits.index == new.orbits.index)
+        same[path[1:]] = jnp.all(old.numbered.index == new.numbered.index)
     params = flatten_dict(flax.core.unfreeze(state.params))
     moved: dict[Path, jax.Array] = {
         path: carry(leaf, moves[PARAMS, *path], value_weight) if path in same else leaf
@@ -253,8 +256,9 @@ def relax(
 
 
 def _traced_tie(tables: dict[Path, Any], path: Path, tie: Tie) -> Tie:
-    arrays: list[Any] = [jnp.asarray(tables[(*path[1:], name)]) for name in _TABLE]
-    return Tie(OrbitTable(None, *arrays), tie.parametrization)
+    names = tie.numbered.arrays
+    arrays = {name: jnp.asarray(tables[(*path[1:], name)]) for name in names}
+    return Tie(tie.numbered.of_data(arrays), tie.parametrization)
 
 
 def _checked(

@@ -68,7 +68,8 @@ def _described(value: Any, seen: dict[int, int]) -> Any:
     if isinstance(value, Group):
         return _group(value)
     if isinstance(value, ClosedGroup):
-        return {KIND: "closed group", "name": value.name}
+        plane = {"dimension": 2} if value.dimension == 2 else {}
+        return {KIND: "closed group", "name": value.name, **plane}
     if isinstance(value, lax.Precision):
         return {KIND: "precision", "name": value.name}
     if isinstance(value, functools.partial):
@@ -114,7 +115,7 @@ def restore(
     if kind == "group":
         return _restored_group(**rest)
     if kind == "closed group":
-        return orthogonal().subgroup(rest["name"])
+        return orthogonal(rest.get("dimension", 3)).subgroup(rest["name"])
     if kind == "precision":
         return lax.Precision[rest["name"]]
     if kind == "partial":
@@ -140,7 +141,8 @@ def restore(
 def _group(group: Group) -> dict[str, Any]:
     found: dict[str, Any] = {KIND: "group", "name": group.name}
     ambient = group.ambient
-    named = [name for name in STANDARD if standard_group(name) == ambient]
+    known = [*STANDARD, *([ambient.family] if ambient.dimension == 2 else [])]
+    named = [name for name in known if standard_group(name) == ambient]
     found["ambient"] = named[0] if named else ambient.matrices.tolist()
     return {**found, "elements": list(group.elements)}
 

@@ -93,7 +93,7 @@ def deepen(model: EquivariantCNN, rng: Rng) -> Moved:
 def enlarge(model: EquivariantCNN, rng: Rng) -> Moved:
     """Give all kernels two taps more per axis."""
     del rng
-    return Moved(model.clone(kernel_size=model.kernel_size + 2))
+    return Moved(model.clone(kernel_size=tuple(k + 2 for k in model.kernel_sizes)))
 
 
 MOVES: tuple[ModelMove, ...] = (regroup, widen, deepen)
