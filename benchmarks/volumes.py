@@ -6,10 +6,11 @@ First, forward and backward of one 3x3x3 layer over Oh, regular and over cosets,
 a plain convolution of the same real width, with the memory of each beside it. Then, on
 the volumes and sequences that are made by a formula, what each search names: the
 symmetry test of one network in the ambient group (S), evolution (E), and what is read
-off a mixture by perturbation (D): the group that all layers of the network have in
-common. `named_right` is the share of seeds where that is the group of the data.
-Patterns of DATA:SEARCH choose what is searched; rows are kept in results/volumes.jsonl,
-and what is there is not searched again.
+off a mixture by perturbation (D), where parts count that cost three standard errors:
+the group that all layers of the network have in common. `named_right` is the share of
+seeds where that is the group of the data. Patterns of DATA:SEARCH choose what is
+searched; rows are kept in results/volumes.jsonl, and what is there is not searched
+again.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def evolved(folder: Path, console: Console, **own: Any) -> str:
 
 def read_off(folder: Path, console: Console, **own: Any) -> str:
     """Return what all layers of the network that is read off have in common."""
-    task = DifferentiationTask(read_off="perturbation", retrain=False, **own)
+    kind: dict[str, Any] = {"read_off": "perturbation", "margin": 3.0}
+    task = DifferentiationTask(**kind, retrain=False, **own)
     rows = task.run(folder, console)
     names = next(r for r in rows if r["reading"] == "perturbation")["groups"]
     groups = [task.ambient_group.subgroup(name) for name in names]

@@ -310,3 +310,13 @@ def constraint_cases():
 
 
 CONSTRAINT_CASES = constraint_cases()
+
+
+def combinations(layers):
+    """Every constraint with every layer that takes it, (constraint, layer)."""
+    return [
+        (word, layer)
+        for layer in layers
+        for word in CONSTRAINT_CASES
+        if not ("harmonics" in layer and "sharing" in word)  # which shares single taps
+    ]

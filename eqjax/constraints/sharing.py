@@ -20,7 +20,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from eqjax import kernels
-from eqjax.constraints.base import Constraint, Extra, Extras, Parts
+from eqjax.constraints.base import (
+    ConstrainedLayer,
+    Constraint,
+    Extra,
+    Extras,
+    Parts,
+)
 from eqjax.constraints.collections import MIXTURE, PARAMS
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import Table, Tie
@@ -90,6 +96,14 @@ class LearnedSharing(Constraint):
                 )
         if self.hard and self.matrix == "free":
             raise ValueError("a free matrix chooses nothing that could be made hard")
+
+    def check(self, layer: ConstrainedLayer) -> None:
+        """Raise ValueError where a kernel has no single entries to share."""
+        if getattr(layer, "harmonics", None) is not None:
+            raise ValueError(
+                "LearnedSharing shares single entries of a kernel, got one of circular "
+                "harmonics; basis='pixels' has taps, over a group of right angles"
+            )
 
     def parts(self, group: Group) -> dict[str, Group]:
         """Return the trivial group."""

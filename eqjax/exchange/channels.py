@@ -40,7 +40,8 @@ def real_arrays(
     found = {}
     for name, array in full.items():
         if name == "kernel":
-            found[name] = kernels.convolution_layout(array, split)
+            assert isinstance(layer, GroupConv)
+            found[name] = kernels.convolution_layout(layer.sampled(array), split)
         else:
             found[name] = merge_fiber(array, split)
     return found
@@ -59,17 +60,19 @@ def full_arrays_of(
     split = split_of(layer) if split is None else split
     found = {}
     for name, array in real.items():
-        *taps_and_fibers, target = layer.ties_of(layer.group)[name].table.shape
+        shape = layer.ties_of(layer.group)[name].table.shape
+        target = shape[-1]
         if name != "kernel":
             found[name] = split_fiber(array, target, split)
             continue
-        *taps, source = taps_and_fibers
-        real_in, real_out = array.shape[-2:]
+        assert isinstance(layer, GroupConv)
+        source = shape[-2]
+        *taps, real_in, real_out = array.shape
         wide = split_fiber(array, target, split)  # (*taps, in, fiber_out, c_out)
         wide = wide.reshape(
             *taps, source, real_in // source, target, real_out // target
         )
-        found[name] = wide.swapaxes(-3, -2)
+        found[name] = layer.fitted(wide.swapaxes(-3, -2))
     return found
 
 
@@ -99,7 +102,8 @@ def matched_order(
     fiber = layer.fibers[1]
     if not isinstance(fiber, Fiber):
         raise ValueError("channels are matched over fibers that the group permutes")
-    table = layer.ties_of(layer.group)["kernel"].orbits
+    table = layer.ties_of(layer.group)["kernel"].numbered
+    elements = layer.group.order
     channels = real_out // fiber.size
     flat = np.asarray(weights, np.float64).reshape(-1, real_out)
     squares = (flat**2).sum(0)
@@ -107,14 +111,14 @@ def matched_order(
     def averaged(real: np.ndarray, over: float) -> np.ndarray:
         """Return the sum of what each element makes of a kernel, (entries, out)."""
         full = full_arrays_of(layer, {"kernel": jnp.asarray(real)})["kernel"]
-        each = jnp.broadcast_to(full, (len(table.sources), *full.shape))
+        each = jnp.broadcast_to(full, (elements, *full.shape))
         moved = table.transformed(each).sum(0) / over
         back = real_arrays(layer, {"kernel": moved})["kernel"]
         return np.asarray(back, np.float64).reshape(-1, real_out)
 
     def wanted(order: np.ndarray) -> np.ndarray:
         """Return the orbit mean of the kernel in an order."""
-        return averaged(weights[..., order], len(table.sources))
+        return averaged(weights[..., order], elements)
 
     def assigned(target: np.ndarray) -> np.ndarray:
         """Return the channel of each place whose kernels are nearest together."""

@@ -12,6 +12,7 @@ from eqjax.constraints.collections import BATCH_STATS, PARAMS
 from eqjax.exchange.importing import from_conv
 from eqjax.groups.group import Group
 from eqjax.layers.conv import GroupConv
+from eqjax.layers.convolving import Basis
 from eqjax.layers.norms import BatchNorm
 from eqjax.ops.windows import Padding
 
@@ -27,12 +28,15 @@ def from_escnn(
     strides: int | Sequence[int] = 1,
     padding: Padding = "SAME",
     kernel_dilation: int | Sequence[int] = 1,
+    basis: Basis = None,
 ) -> tuple[GroupConv, dict[str, Any]]:
     """Return the layer that computes what an exported convolution of escnn does.
 
-    Takes `R2Conv.export()` between regular fields over the whole of D4, C4, D2, C2 or
-    D1, or from an image: escnn and eqjax number their elements alike. The D1 of escnn
-    flips axis 1, the columns, as `eq.dihedral(1)` does.
+    Takes `R2Conv.export()` between regular fields over the whole of any C_N or D_N, or
+    from an image: escnn and eqjax number their elements alike. The D1 of escnn flips
+    axis 1, the columns, as `eq.dihedral(1)` does. For angles finer than right ones the
+    layer has the coefficients of the same circular harmonics; where rings or
+    frequencies are not escnn's defaults, `basis` says which.
 
     Args:
       weight: (out, in, *taps), fields outermost and group elements inside.
@@ -42,6 +46,7 @@ def from_escnn(
       strides: of the layer.
       padding: of the layer; escnn's padding=2 is 2 here.
       kernel_dilation: of the layer.
+      basis: of the layer, see `eq.GroupConv`.
 
     Returns:
       The layer and its variables.
@@ -66,12 +71,14 @@ def from_escnn(
         strides=strides,
         padding=padding,
         kernel_dilation=kernel_dilation,
+        basis=basis,
     )
     if near.relative_remainder > TIED:
         raise ValueError(
             f"{100 * near.relative_remainder:.2g} % of the weights do not commute with "
             f"{group!r}; are the fields regular ones of this very group, and is this "
-            "the exported convolution? from_conv(..., layout='escnn') takes the nearest"
+            "the exported convolution? Are rings and frequencies those of its circular "
+            "harmonics, basis=? from_conv(..., layout='escnn') takes the nearest"
         )
     return near.layer, near.variables
 

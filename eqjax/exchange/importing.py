@@ -32,6 +32,7 @@ from eqjax.exchange.channels import (
 from eqjax.fields.fiber import Fiber, regular, trivial
 from eqjax.groups.group import Group
 from eqjax.layers.conv import GroupConv, LiftingConv
+from eqjax.layers.convolving import Basis
 from eqjax.ops.windows import Padding
 
 Layout = Literal["HWIO", "OIHW", "escnn"]
@@ -140,6 +141,7 @@ def from_conv(
     padding: Padding | None = None,
     kernel_dilation: int | Sequence[int] | None = None,
     feature_group_count: int | None = None,
+    basis: Basis = None,
 ) -> NearestLayer:
     """Return the layer of a group that is nearest to a plain convolution.
 
@@ -169,6 +171,8 @@ def from_conv(
       padding: the same; or "SAME".
       kernel_dilation: the same; or 1.
       feature_group_count: the same; or 1.
+      basis: of the layer, see `eq.GroupConv`. With circular harmonics it has the mean,
+        over the group, of the coefficients that are nearest to the kernel.
 
     Raises:
       ValueError: real channels that the fiber does not divide, with the nearest that it
@@ -221,6 +225,7 @@ def from_conv(
         param_dtype=jax.dtypes.canonicalize_dtype(weights.dtype),
         fiber_in=None if lifting else fiber_in,
         fiber_out=fiber_out,
+        basis=basis,
         **given,
     )
     if input_order is not None:

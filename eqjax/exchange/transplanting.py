@@ -15,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
-from eqjax.exchange.channels import fields_last, full_arrays_of
+from eqjax.exchange.channels import fields_last, full_arrays_of, real_arrays
 from eqjax.exchange.importing import Layout
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
@@ -204,8 +204,9 @@ def _transplanted(
     full = under_stacked_axes(lambda a: full_arrays_of(layer, a), stacked)(arrays)
     written = under_stacked_axes(layer.write, stacked)(full)
     again = under_stacked_axes(layer.read, stacked)(written)
-    left = sum(float(jnp.sum((full[n] - again[n]) ** 2)) for n in full)
-    size = sum(float(jnp.sum(full[n] ** 2)) for n in full)
+    back = under_stacked_axes(lambda a: real_arrays(layer, a), stacked)(again)
+    left = sum(float(jnp.sum((arrays[n] - back[n]) ** 2)) for n in arrays)
+    size = sum(float(jnp.sum(arrays[n] ** 2)) for n in arrays)
     found = {(kind, *path, name): value for (kind, name), value in written.items()}
     if isinstance(layer, BatchNorm):
         fiber = layer.field_fiber.size
@@ -232,11 +233,12 @@ def _real_shape(
     """Return the shape that an array of a plain layer has to have."""
     own = traced.shapes[(PARAMS, *path, _first(layer, name))].shape
     stacked = traced.stacked_axes(path)
-    *taps, source, target = (1, *layer.ties_of(layer.group)[name].table.shape)
+    *_, source, target = (1, *layer.ties_of(layer.group)[name].table.shape)
     widths = own[stacked + 1 :]
     if name != "kernel":
         return (*own[:stacked], target * widths[0])
-    return (*own[:stacked], *taps[1:], source * widths[0], target * widths[1])
+    assert isinstance(layer, GroupConv)
+    return (*own[:stacked], *layer.taps, source * widths[0], target * widths[1])
 
 
 def _elements_first(

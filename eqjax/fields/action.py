@@ -26,8 +26,8 @@ def transform(
     """Act on a field from the left: (u . f)(p, a) = f(u^-1 p, u^-1 a).
 
     Elements that move pixels onto pixels are exact. Others, as a rotation by 45°, read
-    between the pixels by cubic interpolation, and zeros outside of the grid; on the
-    fiber they are exact (see `Group.exact`).
+    between the pixels by cubic interpolation, and outside of the grid what is at its
+    border; on the fiber they are exact (see `Group.exact`).
 
     Args:
       x: a field (batch, *space, fiber, channels), or an image (batch, *space, channels)

@@ -11,10 +11,11 @@ import numpy as np
 
 
 def interpolated(x: jax.Array, matrix: np.ndarray) -> jax.Array:
-    """Return f(u^-1 p) for an image about the centre of its grid, zero outside of it.
+    """Return f(u^-1 p) for an image about the centre of its grid.
 
     By cubic convolution (Keys 1981), which is exact for polynomials of degree 2, and
-    leaves pixels as they are where u moves them onto each other.
+    leaves pixels as they are where u moves them onto each other. Outside of the grid
+    an image goes on as at its border, so that no background is taken for a number.
 
     Args:
       x: (batch, rows, columns, *rest).
@@ -43,11 +44,9 @@ def _sources(rows: int, columns: int, matrix: bytes) -> tuple[np.ndarray, np.nda
     sources, weights = [], []
     for step in np.ndindex(4, 4):
         neighbor = first + np.array(step) - 1
-        weight = _keys(place - neighbor).prod(1)
-        inside = ((neighbor >= 0) & (neighbor < [rows, columns])).all(1)
-        row, column = np.where(inside[:, None], neighbor, 0).T
+        row, column = np.clip(neighbor, 0, [rows - 1, columns - 1]).T
         sources.append(row * columns + column)
-        weights.append(np.where(inside, weight, 0))
+        weights.append(_keys(place - neighbor).prod(1))
     return np.stack(sources).astype(np.int32), np.stack(weights)
 
 

@@ -20,6 +20,7 @@ from eqjax import kernels
 from eqjax.constraints.collections import BATCH_STATS
 from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv
+from eqjax.layers.convolving import Convolving
 from eqjax.layers.norms import BatchNorm
 from eqjax.morphism.matching import Path, TiedModel, flat_variables, show, tied_model
 from eqjax.morphism.regrouping import as_path
@@ -100,6 +101,7 @@ def grow(
         origin = origin_of(path)
         if origin is not None and origin in old.layers:
             before = old.layers[origin].read(old.own(origin, flat))
+            _check_functions(path, old.layers[origin], layer)
             full = _placed_arrays(path, before, layer.read(new.own(path, found)))
             if isinstance(layer, BatchNorm):
                 _place_statistics(found, path, flat, origin)
@@ -127,6 +129,21 @@ def _check_paths(origins: Mapping[Path, Path], old: TiedModel, new: TiedModel) -
         ):
             if not any(p[1 : 1 + len(path)] == path for p in shapes):
                 raise ValueError(f"the {side} model has no layer {show(path)}")
+
+
+def _check_functions(path: Path, before: TiedModule, layer: TiedModule) -> None:
+    """Raise where kernels are of harmonics that are sampled on other taps."""
+    functions = [
+        (own.harmonics, own.taps if own.harmonics else ())
+        for own in (before, layer)
+        if isinstance(own, Convolving)
+    ]
+    if len(set(functions)) > 1:
+        raise ValueError(
+            f"{show(path)} has kernels of circular harmonics, which do not grow: those "
+            "of more taps are other functions; grow its features, or put it behind "
+            "another layer"
+        )
 
 
 def _placed_arrays(
@@ -176,8 +193,10 @@ def _identity(layer: TiedModule, fresh: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: jnp.zeros_like(full) for name, full in fresh.items()}
     if isinstance(layer, GroupConv):
         layer.check_identity()
-        kernel = kernels.identity_kernel(fresh["kernel"].shape)
-        found["kernel"] = jnp.asarray(kernel, fresh["kernel"].dtype)
+        *_, fiber_in, fiber_out, c_in, c_out = fresh["kernel"].shape
+        shape = (*layer.taps, fiber_in, fiber_out, c_in, c_out)
+        kernel = jnp.asarray(kernels.identity_kernel(shape), fresh["kernel"].dtype)
+        found["kernel"] = layer.fitted(kernel)
     elif isinstance(layer, BatchNorm):
         found["scale"] = jnp.full_like(fresh["scale"], (1 + layer.epsilon) ** 0.5)
     else:

@@ -69,6 +69,9 @@ class DifferentiationTask(SingleTask):
     """Which group a layer gets: the one of the largest weight (of equal weights the
     largest group); or, layer by layer, the largest that costs nothing on the validation
     images."""
+    margin: float = 1.0
+    """Of --read-off: a part of a kernel is kept that costs more than so many standard
+    errors without it; 3 for a small chance that noise keeps any."""
     fine_tuning_steps: int = 100
     """Of --read-off: training steps after each layer, or with each candidate."""
     retrain: bool = True
@@ -77,7 +80,7 @@ class DifferentiationTask(SingleTask):
     def __post_init__(self) -> None:
         """Reject values that no search can run with."""
         super().__post_init__()
-        self.check_positive("epochs", "mixture_rate", "temperature")
+        self.check_positive("epochs", "mixture_rate", "temperature", "margin")
         self.check_whole("fine_tuning_steps")
         if not self.unrolled_step >= 0:
             raise ValueError("--unrolled-step must be at least 0")
@@ -238,6 +241,7 @@ class Decided:
             x=dataset.validation.images,
             y=dataset.validation.labels,
             fine_tune=fine_tune,
+            margin=self.task.margin,
             by="removal" if self.task.read_off == "perturbation" else "fine-tuning",
             key=jax.random.fold_in(jax.random.key(self.task.seed), 2),
         )

@@ -70,8 +70,8 @@ class Task(abc.ABC):
     """The settings that every experiment has."""
 
     ambient: str = "D4"
-    """Ambient group of the network; the groups of its layers are subgroups of it. Or
-    its generators, as JSON: '[[[0, -1], [1, 0]]]' for C4."""
+    """Ambient group of the network; the groups of its layers are subgroups of it: C8,
+    D16, Oh, ... Or its generators, as JSON: '[[[0, -1], [1, 0]]]' for C4."""
     data: Annotated[str, tyro.conf.arg(help=DATA_HELP)] = "rotated"
     data_group: str = "C1"
     """Subgroup of the ambient group of which a random element is applied to every image
@@ -226,6 +226,12 @@ class Task(abc.ABC):
         if axes is not None:
             self._check_axes(axes)
         augmentation = self.ambient_group.subgroup(self.data_group)
+        if not all(augmentation.exact):
+            raise ValueError(
+                f"--data-group {self.data_group} has elements that pixels do not "
+                f"follow exactly; {augmentation.exact_subgroup.name} within it moves "
+                "pixels onto pixels, and --data rotated is turned by every angle"
+            )
         found = catalogue.load(self.data, augmentation, self.image_size)
         self._check_axes(len(found.image_shape) - 1)
         return found
@@ -258,6 +264,8 @@ class Task(abc.ABC):
         fields: dict[str, Any] = {}
         if (stabilizer := self.ambient_group.subgroup(self.stabilizer, 0)).order > 1:
             fields["stabilizer"] = stabilizer
+        if self.network == "exact" and not all(self.ambient_group.exact):
+            fields["pooling"] = "blur"  # which follows finer angles more closely
         build: Any = {"exact": eq.exact, "paper": eq.paper}[self.network]
         return build(
             architecture,

@@ -13,11 +13,11 @@ import eqjax as eq
 from eqjax import kernels, training
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import PENALTIES
-from tests.catalogue import CONSTRAINED, CONSTRAINT_CASES, D4
+from tests.catalogue import CONSTRAINED, CONSTRAINT_CASES, D4, combinations
 from tests.tolerances import BROKEN, DOUBLE, SINGLE
 
 C4 = D4.subgroup("C4")
-LAYERS = ("conv circular", "lift 3x3", "head", "conv orthonormal")
+LAYERS = ("conv circular", "lift 3x3", "head", "conv orthonormal", "conv of harmonics")
 CONV, LIFT = LAYERS[:2]
 
 
@@ -58,8 +58,7 @@ def symmetric_point(module, variables):
     return found
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("name", CONSTRAINT_CASES)
+@pytest.mark.parametrize(("name", "layer"), combinations(LAYERS))
 def test_equivariant_at_its_symmetric_point_and_not_away_from_it(name, layer):
     module, variables, x = make(layer, CONSTRAINT_CASES[name])
     at = compiled(module, symmetric_point(module, variables))
@@ -109,8 +108,7 @@ def test_gradients_flow_to_every_parameter(name, layer):
             assert np.all(leaf != 0)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("name", CONSTRAINT_CASES)
+@pytest.mark.parametrize(("name", "layer"), combinations(LAYERS))
 def test_a_tied_layer_becomes_any_other_and_the_function_stays(name, layer):
     for H in (D4, C4):
         tied, variables, x = make(layer, Tied(), group=H)
@@ -143,8 +141,7 @@ def test_relaxing_the_group_keeps_the_function(name):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("name", CONSTRAINT_CASES)
+@pytest.mark.parametrize(("name", "layer"), combinations(LAYERS))
 def test_collapses_to_a_plain_layer_of_the_same_function(name, layer):
     module, variables, x = make(layer, CONSTRAINT_CASES[name])
     variables = scattered(variables)

@@ -213,3 +213,57 @@ def test_channels_that_the_fiber_does_not_divide():
         eq.from_conv(KERNEL[:, :, :3], group=D4)
     with pytest.raises(TypeError, match="to_conv takes a convolution"):
         eq.to_conv(eq.BatchNorm(group=D4), {})
+
+
+# --- circular harmonics ---------------------------------------------------------------
+
+ANGLES = Path(__file__).parent / "escnn_angles.npz"  # escnn 1.0.11, float32
+
+
+@pytest.mark.parametrize("kind", ["lifting", "conv"])
+@pytest.mark.parametrize("name", ["D8", "C6"])
+def test_finer_angles_of_escnn_come_out_as_escnn_computed_them(name, kind):
+    group = {"D8": eq.dihedral(8), "C6": eq.cyclic(6)}[name]
+    own = {
+        key: np.load(ANGLES)[f"{name}/{kind}/{key}"]
+        for key in ("weight", "bias", "x", "y")
+    }
+    lifting = kind == "lifting"
+    layer, variables = eq.from_escnn(
+        own["weight"], group=group, bias=own["bias"], lifting=lifting
+    )
+    x = np.moveaxis(own["x"], 1, -1)
+    y = layer.apply(variables, x if lifting else x[..., None])
+    expected = np.moveaxis(own["y"], 1, -1)[..., None]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    wrong = eq.CircularHarmonics((0.0, 1.0), (0.5, 0.5), (0, 1))
+    with pytest.raises(ValueError, match="rings and frequencies"):
+        eq.from_escnn(own["weight"], group=group, lifting=lifting, basis=wrong)
+
+
+def test_a_plain_kernel_as_harmonics_and_what_is_left():
+    D8 = eq.dihedral(8)
+    kernel = np.random.default_rng(0).normal(size=(5, 5, 16, 32))
+    near = eq.from_conv(kernel, group=D8)
+    assert near.layer.harmonics == eq.CircularHarmonics()
+    own = np.asarray(eq.to_conv(near.layer, near.variables).kernel, np.float64)
+    np.testing.assert_allclose(own + near.remainder["kernel"], kernel, atol=1e-6)
+    again = eq.from_conv(own, group=D8)
+    assert again.relative_remainder < 1e-6
+    shuffled = own[..., np.random.default_rng(1).permutation(32)]
+    matched = eq.from_conv(shuffled, group=D8, order="matched")
+    assert (
+        matched.relative_remainder < eq.from_conv(shuffled, group=D8).relative_remainder
+    )
+
+
+def test_networks_over_finer_angles_are_exported():
+    groups = eq.Architecture.uniform(eq.dihedral(8), 3)
+    model = eq.exact(groups, features=(1, 2), pool_after=(1,), classes=3)
+    x = jax.random.normal(jax.random.key(0), (2, 9, 9, 1))
+    variables = jax.jit(model.init)(jax.random.key(1), x)
+    found, plain = eq.export(model, variables, format="linen", inputs=x)
+    assert found["params"]["conv1"]["kernel"].shape == (5, 5, 1, 16)
+    np.testing.assert_allclose(
+        plain.apply(found, x), model.apply(variables, x), atol=1e-5
+    )

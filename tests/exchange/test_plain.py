@@ -38,9 +38,10 @@ def test_layers(name):
         np.testing.assert_allclose(found, model.apply(variables, x), atol=1e-12)
 
 
-@pytest.mark.parametrize("word", catalogue.CONSTRAINT_CASES)
-@pytest.mark.parametrize("name", catalogue.CONSTRAINED)
-def test_constraints(name, word):
+@pytest.mark.parametrize(
+    ("word", "name"), catalogue.combinations(catalogue.CONSTRAINED)
+)
+def test_constraints(word, name):
     case = catalogue.CONSTRAINED[name]
     group = catalogue.D4
     model = case.make(group, constraint=catalogue.CONSTRAINT_CASES[word])

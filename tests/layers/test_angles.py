@@ -11,11 +11,12 @@ import pytest
 import eqjax as eq
 from eqjax import kernels
 from eqjax.fields import IrrepsFiber
-from tests.tolerances import BROKEN, DOUBLE
+from tests.tolerances import DOUBLE
 
 D8, C16 = eq.dihedral(8), eq.cyclic(16)
 O2 = eq.orthogonal(2)
 RANDOM = nn.initializers.normal(1.0)
+NEAR = 0.08  # of random kernels; interpolation is a part of it
 each_group = pytest.mark.parametrize("G", [D8, C16], ids=str)
 
 
@@ -75,9 +76,9 @@ def test_exact_elements_commute_and_others_nearly(G, kind):
             expected = eq.transform(y, u, group=G)
             error = np.linalg.norm(got - expected) / np.linalg.norm(y)
             if u in H:
-                assert error < (DOUBLE if exact else 0.05), G.element_names[u]
+                assert error < (DOUBLE if exact else NEAR), G.element_names[u]
             else:
-                assert error > 0.05, G.element_names[u]
+                assert error > NEAR, G.element_names[u]
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -316,4 +317,3 @@ def test_irreps_of_plane_and_space_do_not_mix():
         IrrepsFiber("1").matrix(np.eye(3))
     with pytest.raises(ValueError, match="basis should be None"):
         eq.GroupConv(2, 3, group=eq.octahedral(), basis=eq.CircularHarmonics())
-    assert BROKEN < 0.05
