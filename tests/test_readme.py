@@ -39,6 +39,13 @@ def test_the_own_model_of_the_page_is_searched(environment):
     assert printed.endswith("(8, 2)\n")
 
 
+def test_the_finer_angles_of_the_page_are_followed(environment):
+    printed = printed_by(ROOT / "docs/angles.md", environment)
+    assert "D1:22.5° 8 of 16 exact" in printed
+    assert "exactly D4:i and nearly 8 more" in printed
+    assert printed.endswith("the function is kept: True\n")
+
+
 def test_the_mixtures_of_the_page_are_found(environment):
     printed = printed_by(ROOT / "docs/mixtures.md", environment)
     assert printed.count("'D1:j'") == 3
