@@ -7,13 +7,21 @@ blocks, one of them moved (`randomization`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from eqjax.analysis.findings import Findings, notes_on
+from eqjax.analysis.finer_angles import (
+    TurnedBlocks,
+    turned_samples,
+    turns_of,
+    without_common_part,
+)
 from eqjax.analysis.gains import Gain, layer_gains
 from eqjax.analysis.gradients import (
     Move,
@@ -26,8 +34,14 @@ from eqjax.analysis.gradients import (
     whitening,
 )
 from eqjax.analysis.motions import Motions
-from eqjax.analysis.randomization import closed_test, lattice_of
+from eqjax.analysis.randomization import (
+    Products,
+    closed_test,
+    gram_products,
+    lattice_of,
+)
 from eqjax.fields.action import transform
+from eqjax.fields.interpolation import interpolated
 from eqjax.fields.irreps import IrrepsFiber, turned
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.closed import exact_ambient
@@ -67,19 +81,83 @@ def find_on_grid(
     motions = Motions(ambient, [each.layer for each in layers])
     moves = _motion_of(motions, irreps), move_targets
     whole, notes = _testable(variables, layers, motions, blocks[0], moves, settings)
+    exact = whole.exact_subgroup
+    if exact != whole and not _turnable(blocks[0], ambient, move_targets):
+        notes.append(
+            f"elements of {whole.name} that pixels follow approximately are tested on "
+            "images with labels alone, not on fields, nor with targets that move"
+        )
+        whole = exact
     lattice = _lattice(whole, groups)
     size = len(blocks[0][0])
-    grams: list[np.ndarray] = []
+    turns = None if exact == whole else turns_of(whole)
+    turn = _turn_of(irreps)
+    count = 1 + (0 if turns is None else len(turns.images))
+    products: list[Products] = []
     gains: list[dict[Group, Gain]] = []
-    for part in in_memory(layers, len(blocks), memory):
+    for part in in_memory(layers, count * len(blocks), memory):
         gradients = block_gradients(variables, part, blocks, **settings)
-        for each, own in zip(part, gradients, strict=True):
+        turned = [
+            block_gradients(
+                variables, part, turned_samples(blocks, matrix, turn), **settings
+            )
+            for matrix in (() if turns is None else turns.images)
+        ]
+        for i, (each, own) in enumerate(zip(part, gradients, strict=True)):
             gains.append(layer_gains(each, own, size, lattice))
-            grams.append(_gram(each, own, whole, whiten))
+            gram = _gram(each, own, exact, whiten)
+            found: Products = functools.partial(
+                gram_products, gram=gram, whole=exact, memory=memory // 4
+            )
+            if turns is not None:
+                nearly = np.stack([gradient[i] for gradient in turned])
+                seen = _seen(nearly, each, whole, whiten)
+                table = each.table(whole)
+                coarse = TurnedBlocks(seen, table, whole, turns, memory // 4)
+                found = functools.partial(_either, exact, found, coarse.products)
+            products.append(found)
             notes += notes_on(each, own)
-        del gradients
-    together, alone = closed_test(grams, whole, lattice, draws, rng, memory // 4)
+        del gradients, turned
+    together, alone = closed_test(products, len(blocks), lattice, draws, rng)
     return Findings(whole, together, alone, gains, notes)
+
+
+def _either(
+    exact: Group, sharp: Products, turned: Products, group: Group, moved: np.ndarray
+) -> np.ndarray:
+    """Return the products of a group, by images as they are where it is exact."""
+    return (sharp if group <= exact else turned)(group, moved)
+
+
+def _turnable(block: tuple[np.ndarray, Any], ambient: Group, move: Move) -> bool:
+    """Tell whether samples are images with labels that stay as they are."""
+    x, y = block
+    moved = move(y, ambient.elements[-1])
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), y, moved)
+    return np.ndim(x) == ambient.dimension + 2 and all(jax.tree.leaves(same))
+
+
+def _turn_of(irreps: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """Return what moves images by any matrix of the plane."""
+
+    def turn(x: Any, matrix: np.ndarray) -> np.ndarray:
+        moved = interpolated(jnp.asarray(x), matrix)
+        if irreps is not None:
+            moved = turned(moved, IrrepsFiber(str(irreps)), matrix)
+        return np.asarray(moved)
+
+    return turn
+
+
+def _seen(
+    gradients: np.ndarray, each: ProbedLayer, whole: Group, whiten: bool
+) -> np.ndarray:
+    """Return gradients at turned images, as the test looks at them."""
+    table = each.table(whole)
+    left = without_common_part(gradients, table, whole.order)
+    if whiten:
+        left = left * whitening(left.reshape(-1, *left.shape[2:]), table)
+    return left
 
 
 def _motion_of(motions: Motions, irreps: Any) -> Move:
@@ -139,9 +217,9 @@ def _testable(
     coarse = [commuting[u] for u in largest.elements if u not in exact]
     if coarse:
         notes.append(
-            f"{largest.name} holds elements that pixels follow approximately, which "
-            f"move gradients with an error of up to {100 * max(coarse):.0f} %: what is "
-            f"said of groups that are not within {exact.name} is approximate, too"
+            f"{largest.name} holds elements that pixels follow approximately: groups "
+            f"beyond {exact.name} are tested on interpolated images, where gradients "
+            f"are {100 * max(coarse):.0f} % from those that the elements move"
         )
     if largest.order == 1:
         notes.append("the network is tied to no group, so that there is none to test")
@@ -171,8 +249,7 @@ def _gram(
     """
     blocks = len(gradients)
     table = each.table(whole)
-    mean = sum(moved_by(gradients, table, i) for i in range(whole.order)) / whole.order
-    left = gradients - mean
+    left = without_common_part(gradients, table, whole.order)
     if whiten:
         left = left * whitening(left, table)
     flat = left.reshape(blocks, -1)

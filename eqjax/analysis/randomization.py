@@ -26,7 +26,7 @@ subgroups together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,41 +67,39 @@ def lattice_of(groups: Sequence[Group]) -> tuple[Group, ...]:
     return tuple(sorted(found, key=order.__getitem__))
 
 
+Products = Callable[[Group, np.ndarray], np.ndarray]
+
+
 def closed_test(
-    grams: Sequence[np.ndarray],
-    whole: Group,
+    layers: Sequence[Products],
+    blocks: int,
     groups: Sequence[Group],
     draws: int,
     rng: np.random.Generator,
-    memory: int = 2**28,
 ) -> tuple[dict[Group, Outcome], list[dict[Group, Outcome]]]:
     """Test every group of a lattice, with all layers together and with each alone.
 
     Args:
-      grams: per layer, (order, blocks, blocks): <g_b, u . g_c> for every element u of
-        the whole group, in the order of its elements.
-      whole: the group whose elements these are.
-      groups: the lattice, closed under joins; subgroups of the whole.
-      draws: how many times the vectors are moved at random.
+      layers: for each, (group, moved) -> (1 + draws, order): <m, w . m> for every
+        element w of the group, of the mean m of blocks that are moved by the elements
+        at the positions `moved`, (1 + draws, blocks).
+      blocks: how many.
+      groups: the lattice, closed under joins.
+      draws: how many times the blocks are moved at random.
       rng: of the draws.
-      memory: bytes that a step may take.
 
     Returns:
       The results of all layers together, which are moved by the same elements, and
       those of each layer.
     """
     together: dict[Group, Outcome] = {}
-    alone: list[dict[Group, Outcome]] = [{} for _ in grams]
-    blocks = grams[0].shape[-1]
+    alone: list[dict[Group, Outcome]] = [{} for _ in layers]
     for group in groups:
         moved = rng.integers(group.order, size=(1 + draws, blocks))
         moved[0] = 0  # the data themselves: the identity comes first
         inside = [S for S in groups if group >= S and (S.order > 1 or group == S)]
         values = np.stack(
-            [
-                _statistics(_products(gram, whole, group, moved, memory), group, inside)
-                for gram in grams
-            ]
+            [_statistics(products(group, moved), group, inside) for products in layers]
         )
         together[group] = result(values)
         for layer, results in enumerate(alone):
@@ -109,10 +107,22 @@ def closed_test(
     return closed(together), [closed(results) for results in alone]
 
 
-def _products(
-    gram: np.ndarray, whole: Group, group: Group, moved: np.ndarray, memory: int
+def gram_products(
+    group: Group,
+    moved: np.ndarray,
+    *,
+    gram: np.ndarray,
+    whole: Group,
+    memory: int = 2**28,
 ) -> np.ndarray:
     """Return (1 + draws, order): <m, w . m> of the moved means, for every w.
+
+    Args:
+      group: a subgroup of the whole.
+      moved: (1 + draws, blocks), positions of elements.
+      gram: (order, blocks, blocks): <g_b, u . g_c> for every element u of the whole.
+      whole: the group whose elements these are.
+      memory: bytes that a step may take.
 
     With M[(b, u), (c, v)] = <u . g_b, v . g_c> and Z the moves as ones and zeros, all
     of them are entries of Z M: one matrix product for all elements.

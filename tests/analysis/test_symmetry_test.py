@@ -1,5 +1,7 @@
 """The symmetry test: its gradients, its level, its power, and bad input."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from scipy import stats
 import eqjax as eq
 from eqjax import training
 from eqjax.analysis.gradients import block_gradients, moved_by, probed_layers
-from eqjax.analysis.randomization import closed_test, lattice_of
+from eqjax.analysis.randomization import closed_test, gram_products, lattice_of
 from eqjax.morphism.matching import tied_model
 
 D4 = eq.dihedral(4)
@@ -103,9 +105,8 @@ def test_statistics_equal_those_of_vectors_that_are_moved_one_by_one():
     rng = np.random.default_rng(0)
     g = vectors(D4, 7, 0.3, rng)
     for group in lattice_of(D4.subgroups)[:-1]:
-        results, _ = closed_test(
-            [grams_of(g, D4)], D4, (group,), 19, np.random.default_rng(3)
-        )
+        products = functools.partial(gram_products, gram=grams_of(g, D4), whole=D4)
+        results, _ = closed_test([products], 7, (group,), 19, np.random.default_rng(3))
         drawn = np.random.default_rng(3).integers(group.order, size=(20, 7))
         drawn[0] = 0
         values = []
@@ -134,7 +135,8 @@ def test_p_values_are_uniform_where_the_null_is_true():
         g = vectors(D4, 12, np.arange(D4.order), rng)
         for b, u in enumerate(rng.integers(D4.order, size=12)):
             g[b] = g[b][:, D4.product[D4.inverse[u]]]
-        results, _ = closed_test([grams_of(g, D4)], D4, groups, 39, rng)
+        products = functools.partial(gram_products, gram=grams_of(g, D4), whole=D4)
+        results, _ = closed_test([products], 12, groups, 39, rng)
         for group in groups:
             seen[group].append(results[group].p)
         rejected += any(outcome.adjusted <= 0.05 for outcome in results.values())
