@@ -78,7 +78,7 @@ def trained(group: str) -> tuple[eq.EquivariantCNN, dict]:
 def main() -> None:
     """Simulate, and print."""
     options = arguments(__doc__)
-    count, draws = (3, 39) if options.quick else (200, 199)
+    count, draws = (3, 39) if options.quick else (100, 199)
     rows: dict[str, float] = {}
     rejected: dict[str, dict[str, float]] = {}
     for group in STEPS:

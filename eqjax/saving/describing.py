@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from eqjax import constraints, fields, layers, models
+from eqjax import constraints, fields, kernels, layers, models
 from eqjax.exchange import plain
 from eqjax.groups.closed import ClosedGroup, orthogonal
 from eqjax.groups.group import Group
@@ -31,7 +31,7 @@ from eqjax.morphism import regrouping
 KIND = "is"  # the key that says what an object stands for
 NUMBER = "#"  # that of a module
 PLACES: dict[str, tuple[ModuleType, ...]] = {
-    "eqjax": (layers, models, constraints, fields, regrouping, plain),
+    "eqjax": (layers, models, constraints, kernels, fields, regrouping, plain),
     "flax.linen": (nn,),
     "jax.nn": (jax.nn,),
     "jax.numpy": (jnp,),
