@@ -124,8 +124,14 @@ class Tie:
         """The table, where it is one of orbits.
 
         Raises:
-          ValueError: the group turns fibers and does not permute them.
+          ValueError: the group turns fibers or filters, and does not permute entries.
         """
+        if isinstance(self.table, SteeredTable):
+            raise ValueError(
+                "expected a kernel of single taps, got coefficients of circular "
+                "harmonics, which are turned along orbits; basis='pixels' has taps, "
+                "over a group of right angles"
+            )
         if not isinstance(self.table, OrbitTable):
             raise ValueError(
                 "expected fibers that the group permutes, such as eq.regular(group), "

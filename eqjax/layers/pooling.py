@@ -15,7 +15,7 @@ from eqjax.fields.fiber import quotient, regular
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
 from eqjax.ops.precision import accurate, mean, mean_dtype
-from eqjax.ops.windows import Padding, window
+from eqjax.ops.windows import Padding, per_axis, window
 
 
 def avg_pool(
@@ -185,13 +185,16 @@ def fiber_pool(
 
 
 def upsample(
-    x: jax.Array, factor: int, *, method: Literal["nearest", "linear"] = "nearest"
+    x: jax.Array,
+    factor: int | Sequence[int],
+    *,
+    method: Literal["nearest", "linear"] = "nearest",
 ) -> jax.Array:
     """Refine the grid of a field by an integer factor along every spatial axis.
 
     Args:
       x: (batch, *space, fiber, channels).
-      factor: new points per old point.
+      factor: new points per old point, one integer for all axes or one for each.
       method: "nearest" repeats, "linear" interpolates; both keep every symmetry of
         the grid.
 
@@ -200,14 +203,18 @@ def upsample(
 
     >>> upsample(jnp.ones((2, 6, 6, 8, 3)), 2).shape
     (2, 12, 12, 8, 3)
+    >>> upsample(jnp.ones((2, 6, 6, 12, 3)), (2, 2)).shape  # over C12
+    (2, 12, 12, 12, 3)
     """
     if method not in ("nearest", "linear"):
         raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
-    if not isinstance(factor, (int, np.integer)) or factor < 1:
+    each = factor if isinstance(factor, Sequence) else (factor,)
+    if not all(isinstance(f, (int, np.integer)) and f >= 1 for f in each):
         raise ValueError(f"factor must be a positive integer, got {factor}")
-    axes = _spatial_axes(x)
-    space = tuple(factor * n for n in x.shape[1 : 1 + axes])
-    return jax.image.resize(x, (x.shape[0], *space, *x.shape[-2:]), method)
+    axes = _spatial_axes(x, factor)
+    factors = per_axis(factor, axes, "factor")
+    space = (f * n for f, n in zip(factors, x.shape[1 : 1 + axes], strict=True))
+    return jax.image.resize(x, (x.shape[0], *space, *x.shape[1 + axes :]), method)
 
 
 class FieldDropout(nn.Module):
