@@ -1,4 +1,4 @@
-"""Finite groups that act exactly on a pixel grid. Knows numpy alone."""
+"""Finite groups of a pixel grid, and closed groups about a point. Knows numpy alone."""
 
 from eqjax.groups.axes import (
     check_preserved as check_preserved,
