@@ -9,8 +9,8 @@ symmetry test of one network in the ambient group (S), evolution (E), and what i
 off a mixture by perturbation (D), where parts count that cost three standard errors:
 the group that all layers of the network have in common. `named_right` is the share of
 seeds where that is the group of the data. Patterns of DATA:SEARCH choose what is
-searched; rows are kept in results/volumes.jsonl, and what is there is not searched
-again.
+searched; rows are kept in results/volumes.jsonl, and what is there is reported, and not
+searched again.
 """
 
 from __future__ import annotations
@@ -150,13 +150,12 @@ def main() -> None:
     before = {} if options.quick else kept()
     names = ["direction"] if options.quick else list(synthetic.KINDS)
     seeds = range(1 if options.quick else options.seeds)
-    right: dict[str, list[bool]] = {}
+    found = dict(before)
     for seed, data, search in itertools.product(seeds, names, SEARCHES):
         wanted = any(fnmatchcase(f"{data}:{search}", p) for p in options.only)
         if not wanted or (options.quick and search == "D"):
             continue
-        row = before.get((data, search, seed))
-        if row is None:
+        if (data, search, seed) not in found:
             begin = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 own = settings(data, seed, quick=options.quick)
@@ -167,12 +166,15 @@ def main() -> None:
             if not options.quick:
                 files.append_line(ROWS, row)
             console.print(row)
+            found[data, search, seed] = row
+    right: dict[str, list[bool]] = {}
+    for (data, search, seed), row in sorted(found.items()):
         right.setdefault(f"{data}, {search}", []).append(row["named"] == row["truth"])
         rows[f"{data}, {search}, seed {seed}: {row['named']} (s)"] = row["seconds"]
     summary = {
         "step_over_plain": steps,
         "memory_over_plain": memory,
-        "named_right": {name: statistics.mean(own) for name, own in right.items()},
+        "named_right": {n: round(statistics.mean(own), 2) for n, own in right.items()},
     }
     finish(options, rows, summary)
 
