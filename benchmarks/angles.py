@@ -222,6 +222,8 @@ def main() -> None:
         picture = Path(sys.argv[at + 1])
         del sys.argv[at : at + 2]
     options = arguments(__doc__)
+    # Before PyTorch is there, whose threads take turns with those of XLA.
+    steps, ratios = step_over_plain(quick=options.quick)
     try:
         torch, escnn = import_peers()
     except ImportError as error:
@@ -264,7 +266,6 @@ def main() -> None:
                 100 * max(values)
             )
         draw(curves, turns, picture)
-    steps, ratios = step_over_plain(quick=options.quick)
     rows |= steps
     summary = {
         "error_over_escnn": over or None,

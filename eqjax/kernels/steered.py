@@ -215,7 +215,7 @@ class Turns:
 def turns(functions: IrrepsFiber, ambient: Group) -> Turns:
     """Return what the elements of a planar group do to coefficients."""
     acting = representations(functions.irreps, ambient.matrices)
-    partner = np.arange(functions.size)
+    partner = np.arange(functions.size, dtype=np.int32)
     begin = 0
     for copies, _, size in functions.blocks:
         if size == 2:
