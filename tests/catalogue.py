@@ -189,9 +189,6 @@ PLANE = {
         ),
         (4, 4),
     ),
-    "transposed of harmonics": plane(
-        conv(eq.GroupConvTranspose, 1, 4, strides=2, basis=HARMONICS), (3, 3)
-    ),
     "transposed 2x2": plane(
         conv(eq.GroupConvTranspose, 2, 2, strides=2, padding="VALID"), (3, 3)
     ),
@@ -312,11 +309,14 @@ def constraint_cases():
 CONSTRAINT_CASES = constraint_cases()
 
 
+OF_HARMONICS = ("mixed", "residual", "gamma", "relaxed")  # enough of what they share
+
+
 def combinations(layers):
     """Every constraint with every layer that takes it, (constraint, layer)."""
     return [
         (word, layer)
         for layer in layers
         for word in CONSTRAINT_CASES
-        if not ("harmonics" in layer and "sharing" in word)  # which shares single taps
+        if "harmonics" not in layer or word in OF_HARMONICS
     ]
