@@ -152,11 +152,11 @@ def _turn_of(irreps: Any) -> Callable[[Any, np.ndarray], np.ndarray]:
 def _seen(
     gradients: np.ndarray, each: ProbedLayer, whole: Group, whiten: bool
 ) -> np.ndarray:
-    """Return gradients at turned images, as the test looks at them."""
+    """Return (..., entries, channels) gradients as the test looks at them."""
     table = each.table(whole)
     left = without_common_part(gradients, table, whole.order)
     if whiten:
-        left = left * whitening(left.reshape(-1, *left.shape[2:]), table)
+        left = left * whitening(left.reshape(-1, *left.shape[-2:]), table)
     return left
 
 
@@ -249,9 +249,7 @@ def _gram(
     """
     blocks = len(gradients)
     table = each.table(whole)
-    left = without_common_part(gradients, table, whole.order)
-    if whiten:
-        left = left * whitening(left, table)
+    left = _seen(gradients, each, whole, whiten)
     flat = left.reshape(blocks, -1)
     return np.stack(
         [

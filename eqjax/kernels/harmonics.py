@@ -64,7 +64,8 @@ class CircularHarmonics:
             raise ValueError(f"{', '.join(given)} need the radii that they belong to")
         for name, least in (("radii", 0), ("widths", 1e-3), ("frequencies", 0)):
             values = getattr(self, name)
-            if values is not None and (not values or min(values) < least):
+            fit = values and all(least <= v < math.inf for v in values)
+            if values is not None and not fit:
                 raise ValueError(f"{name} should be at least {least}, got {values}")
 
     def rings(self, size: int) -> tuple[tuple[float, float, int], ...]:

@@ -23,7 +23,6 @@ import numpy as np
 
 from eqjax.fields.fiber import Fiber
 from eqjax.groups.axes import check_preserved
-from eqjax.groups.closed import exact_part
 from eqjax.groups.group import Group, difference
 from eqjax.ops.precision import accurate
 
@@ -190,12 +189,12 @@ def check_fibers(group: Group, *fibers: Any) -> None:
 def check_exact(group: Group) -> None:
     """Raise unless every element of a group moves pixels onto pixels."""
     if not all(group.exact):
-        exact = exact_part(group)
         names = zip(group.element_names, group.exact, strict=True)
         raise ValueError(
             f"{group!r} holds elements that move pixels between pixels, such as a "
             f"{next(name for name, kept in names if not kept)}; a kernel of single "
-            f"taps takes {exact!r}, and one of eq.CircularHarmonics() any of the plane"
+            f"taps takes {group.exact_subgroup!r}, and one of eq.CircularHarmonics() "
+            "any of the plane"
         )
 
 

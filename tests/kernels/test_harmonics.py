@@ -81,6 +81,8 @@ def test_a_kernel_that_the_basis_holds_is_fitted_exactly(size):
         ({"radii": (-1.0,)}, "radii should be at least 0"),
         ({"radii": (1.0,), "frequencies": (-1,)}, "frequencies should be at least 0"),
         ({"radii": ()}, "radii should be"),
+        ({"radii": (float("nan"),)}, "radii should be at least 0"),
+        ({"radii": (1.0,), "widths": (float("inf"),)}, "widths should be at least"),
     ],
 )
 def test_bad_settings(settings, message):
