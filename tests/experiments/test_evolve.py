@@ -221,7 +221,7 @@ def test_diverging_members_are_reported_and_the_search_goes_on(folder, capsys):
         (["--groups", "D4", "C8"], "no subgroup 'C8'; nearest: C4"),
         (["--groups", "C4", "D2"], "one that contains all others, got C4, D2; add D4"),
         (["--groups"], "--groups"),
-        (["--ambient", "C8"], "no ambient group 'C8', nearest: 'C4'; known are D4,"),
+        (["--ambient", "E4"], "no ambient group 'E4', nearest: 'D4'; known are D4,"),
         (["--ambient", "Oh"], "--ambient Oh acts on 3 axes, and images have 2"),
         (["--ambient", "C4", "--groups", "D1"], "C4 has no subgroup 'D1'"),
         (["--population", "0"], "--population-size must be at least 1"),
