@@ -4,9 +4,11 @@
 
 Forward and backward of one layer, 5x5, batch 64, regular to regular over D4, for
 several groups and shapes: tied over plain, both through eqjax's convolution, then the
-form that eqjax chooses over `jax.lax` and its autodiff. Then, for a plain convolution
-in both forms, `vmap` over 4 members against 4 calls, and a pass inside `lax.scan`
-against one outside; and eqjax's own form without chunks.
+form that eqjax chooses over `jax.lax` and its autodiff; the same for convolutions of
+other kinds (`benchmarks.forms`), where `another_form` says whether it differs from that
+of `lax`. Then, for a plain convolution in both forms, `vmap` over 4 members against 4
+calls, and a pass inside `lax.scan` against one outside; and eqjax's own form without
+chunks.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ import jax.numpy as jnp
 from jax import lax
 
 import eqjax as eq
+from benchmarks import forms
+from benchmarks.forms import compiled
 from benchmarks.plain import PlainConv
 from benchmarks.report import arguments, finish, seconds_in_turns
 from eqjax.ops import winograd
-from eqjax.ops.convolution import prefer
 
 D4 = eq.dihedral(4)
 SHAPES = [(28, 4), (28, 16), (14, 16), (14, 32), (7, 8)]  # points, channels per element
@@ -36,13 +39,6 @@ def gradients(layer, variables, x):
         return jnp.sum(layer.apply(variables, x) ** 2)
 
     return jax.grad(loss, argnums=(0, 1))(variables, x)
-
-
-def compiled(fn, form: str, *arguments):
-    """Return a program without arguments, its convolutions in one form."""
-    with prefer(form):  # a new function: one that was traced before keeps its form
-        run = jax.jit(lambda *a: fn(*a)).lower(*arguments).compile()
-    return functools.partial(run, *arguments)
 
 
 def forward_and_backward(layer, x, form: str):
@@ -113,12 +109,15 @@ def main() -> None:
         for name in groups:
             over_dense[f"{name}, {shape}"] = seconds[name] / seconds["plain"]
         over_lax[shape] = seconds["plain"] / seconds["plain, lax"]
+    kinds, another = forms.over_lax(rows, repeats, quick=options.quick)
     slower = {"4 channels": traps(4, 1 if options.quick else 3)}
     summary = {
         "slower": slower,
         "equivariant_over_dense": over_dense,
         "equivariant_over_dense_median": statistics.median(over_dense.values()),
         "ours_over_lax_autodiff": over_lax,
+        **{f"{kind.replace(' ', '_')}_over_lax": own for kind, own in kinds.items()},
+        "another_form": another,
     }
     finish(options, rows, summary)
 

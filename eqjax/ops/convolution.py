@@ -4,16 +4,17 @@ Spatial axes lie between batch and channels (NWC, NHWC, NDHWC), kernels are
 (*taps, in, out), and the operation is the cross-correlation of the field:
 out(p) = sum_y f(p + y) K(y).
 
-There are two forms. The direct one is `jax.lax.conv_general_dilated`; `winograd` takes
-a fraction of the multiplications, all of them in matrix products, but only at stride
-one. On CPUs it is the faster one, and the only one that stays fast when kernels are
-vmapped or gradients taken inside a loop (docs/speed.md has the measurements).
+The direct form is `jax.lax.conv_general_dilated`. At stride one, `winograd` takes a
+fraction of the multiplications, all of them in matrix products. Strided, dilated and
+transposed convolutions come down to it `phases` by phase; single taps are one matrix
+product, and channels that do not mix a sum over taps. On CPUs these forms are the
+faster ones, and the only ones that stay fast when kernels are vmapped or gradients
+taken inside a loop (docs/speed.md has the measurements).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Sequence
 
@@ -22,11 +23,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
 
-from eqjax.ops import winograd
+from eqjax.ops import phases, winograd
 from eqjax.ops.windows import Pairs
 
 FORMS = ("auto", "direct", "winograd")
 _WORTHWHILE = 2e7  # operations of a convolution below which compiling costs more
+_FEW = 0.5  # of the multiplications, which pays for the transforms
 _form = jax.make_user_context("auto")  # a part of the key of `jax.jit`
 
 _LAYOUTS = {
@@ -40,11 +42,11 @@ def prefer(form: str) -> contextlib.AbstractContextManager[None]:
     """Choose the form of the convolutions inside a `with` statement.
 
     Args:
-      form: "direct", "winograd" wherever it applies, or "auto": the latter where the
-        default device is a CPU, for convolutions that are worth it. It applies at
-        stride one, without dilation and feature groups, to at most 7 taps per axis, in
-        float32 and float64 where no precision is asked for; elsewhere the direct form
-        stands in.
+      form: "direct", "winograd" for all other forms wherever they apply, or "auto":
+        these where the default device is a CPU, for convolutions that are worth it.
+        They take at most 7 taps per axis, one kind of spacing (strides, dilation or
+        none), float32 and float64, and no precision; elsewhere the direct form stands
+        in.
 
     The choice, and the default device, are a part of what `jax.jit` tells programs
     apart by. A program that `jax.export` makes for another platform is right in any
@@ -87,23 +89,36 @@ def convolve(
     if circular:
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), mode="wrap")
         padding = ((0, 0),) * len(padding)
-    direct = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=tuple(strides),
+    ones = (1,) * len(padding)
+    strides, dilation = tuple(strides), tuple(dilation)
+    taps = kernel.shape[:-2]
+    reach = [t * (r - 1) + 1 for r, t in zip(taps, dilation, strict=True)]
+    size = phases.strided_size(x.shape[1:-1], reach, strides, padding)
+    if precision is None and _has_other_forms(x, kernel, size):
+        strided = phases.strided_parts(size, taps, strides)
+        dilated = phases.dilated_parts(size, taps, dilation)
+        if feature_group_count > 1:
+            alone = kernel.shape[-2] == 1 and kernel.shape[-1] == x.shape[-1]
+            if alone and strides == dilation == ones:
+                return _channelwise(phases.padded(x, padding), kernel)
+        elif dilation == ones and _pays(x, kernel, size, strided):
+            return phases.strided(
+                x, kernel, _at_stride_one, strides=strides, padding=padding
+            )
+        elif strides == ones and _mergeable() and _pays(x, kernel, size, dilated):
+            return phases.dilated(
+                x, kernel, _at_stride_one, padding=padding, dilation=dilation
+            )
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=strides,
         padding=padding,
-        rhs_dilation=tuple(dilation),
+        rhs_dilation=dilation,
         dimension_numbers=_LAYOUTS[x.ndim - 2],
         feature_group_count=feature_group_count,
         precision=precision,
     )
-    plain = {*strides, *dilation, feature_group_count} == {1}
-    form = _form.value if plain and _winograd_applies(x, kernel, padding) else "direct"
-    if form == "direct" or precision is not None:
-        return direct(x, kernel)
-    filtered = functools.partial(winograd.convolve, padding=padding)
-    if form == "winograd" or (_on_cpu() and _worthwhile(x, kernel, padding)):
-        return filtered(x, kernel)
-    return direct(x, kernel)
 
 
 def convolve_transpose(
@@ -128,10 +143,18 @@ def convolve_transpose(
     Returns:
       (batch, *space_out, c_out).
     """
+    ones = (1,) * len(padding)
+    spread = [(n - 1) * s + 1 for n, s in zip(x.shape[1:-1], strides, strict=True)]
+    size = phases.strided_size(spread, kernel.shape[:-2], ones, padding)
+    undilated = precision is None and tuple(dilation) == ones
+    if undilated and _has_other_forms(x, kernel, size) and _large(x, kernel, size):
+        return phases.transposed(
+            x, kernel, _at_stride_one, strides=strides, padding=padding
+        )
     return lax.conv_general_dilated(
         x,
         kernel,
-        window_strides=(1,) * len(strides),
+        window_strides=ones,
         padding=padding,
         lhs_dilation=tuple(strides),
         rhs_dilation=tuple(dilation),
@@ -140,30 +163,66 @@ def convolve_transpose(
     )
 
 
+def _at_stride_one(x: Array, kernel: Array, padding: Pairs) -> Array:
+    """Correlate a part of a convolution, in the form that suits its own size."""
+    *taps, c_in, c_out = kernel.shape
+    ones = (1,) * len(taps)
+    size = phases.strided_size(x.shape[1:-1], taps, ones, padding)
+    if max(taps, default=1) == 1:
+        return phases.padded(x, padding) @ kernel.reshape(c_in, c_out)
+    if _pays(x, kernel, size, [(size, taps)]):
+        return winograd.convolve(x, kernel, padding=padding)
+    return lax.conv_general_dilated(
+        x, kernel, ones, padding, dimension_numbers=_LAYOUTS[len(taps)]
+    )
+
+
+def _channelwise(x: Array, kernel: Array, axis: int = 1) -> Array:
+    """Correlate every channel with its own taps, (*taps, 1, c), without padding."""
+    if axis == x.ndim - 1:
+        return x * kernel[0]
+    size = x.shape[axis] - len(kernel) + 1
+    parts = [
+        lax.slice_in_dim(_channelwise(x, part, axis + 1), a, a + size, axis=axis)
+        for a, part in enumerate(kernel)
+    ]
+    return sum(parts[1:], parts[0])
+
+
+def _has_other_forms(x: Array, kernel: Array, size: Sequence[int]) -> bool:
+    chosen = _form.value == "winograd" or (_form.value == "auto" and _on_cpu())
+    return (
+        chosen
+        and x.dtype in (jnp.float32, jnp.float64)
+        and all(isinstance(n, int) for n in x.shape)  # not symbolic, in `jax.export`
+        and max(kernel.shape[:-2], default=1) <= winograd.LARGEST_TAPS
+        and min(x.shape[0], *size) > 0
+    )
+
+
+def _mergeable() -> bool:
+    """Return whether the batch may be merged with other axes."""
+    return not jax.sharding.get_abstract_mesh().explicit_axes
+
+
+def _pays(x: Array, kernel: Array, size: Sequence[int], parts: phases.Parts) -> bool:
+    """Return whether a convolution is worth taking apart into these at stride one."""
+    taps = kernel.shape[:-2]
+    if _form.value == "winograd" or max(taps, default=1) == 1:
+        return True
+    multiplications = sum(winograd.multiplications(*part) for part in parts)
+    few = multiplications <= _FEW * math.prod((*size, *taps))
+    return few and _large(x, kernel, size)
+
+
+def _large(x: Array, kernel: Array, size: Sequence[int]) -> bool:
+    points = x.shape[0] * math.prod(size)
+    operations = 2 * points * math.prod(kernel.shape)
+    return _form.value == "winograd" or operations >= _WORTHWHILE
+
+
 def _on_cpu() -> bool:
     device = jax.config.values["jax_default_device"]  # a part of jit's key
     if device is None:
         return jax.default_backend() == "cpu"
     return getattr(device, "platform", device) == "cpu"
-
-
-def _winograd_applies(x: Array, kernel: Array, padding: Pairs) -> bool:
-    *taps, _, _ = kernel.shape
-    return (
-        x.dtype in (jnp.float32, jnp.float64)
-        and all(isinstance(n, int) for n in x.shape)  # not symbolic, in `jax.export`
-        and max(taps) <= winograd.LARGEST_TAPS
-        and min(x.shape[0], *_output_size(x, kernel, padding)) > 0
-    )
-
-
-def _worthwhile(x: Array, kernel: Array, padding: Pairs) -> bool:
-    *taps, c_in, c_out = kernel.shape
-    points = x.shape[0] * math.prod(_output_size(x, kernel, padding))
-    operations = 2 * points * math.prod(taps) * c_in * c_out
-    return math.prod(taps) > 1 and operations >= _WORTHWHILE
-
-
-def _output_size(x: Array, kernel: Array, padding: Pairs) -> list[int]:
-    axes = zip(x.shape[1:-1], padding, kernel.shape, strict=False)
-    return [n + sum(pads) - taps + 1 for n, pads, taps in axes]

@@ -12,7 +12,7 @@ from jax import lax
 
 import eqjax as eq
 from eqjax.ops import winograd
-from eqjax.ops.convolution import convolve, prefer
+from eqjax.ops.convolution import convolve, convolve_transpose, prefer
 from tests.tolerances import DOUBLE
 
 LAYOUTS = {
@@ -33,9 +33,16 @@ CASES = [
     ((3, 3), (6, 6), {"padding": ((3, 3), (3, 3))}),
     ((8, 8), (3, 3), {"circular": True, "padding": ((1, 1), (1, 1))}),
     ((5, 4, 6), (3, 3, 2), {"padding": ((1, 1), (1, 1), (1, 0))}),
-    # No fast form: the direct one stands in.
     ((9, 9), (3, 3), {"strides": (2, 2)}),
+    ((8, 9), (5, 4), {"strides": (2, 3), "padding": ((2, 2), (1, 0))}),
+    ((7, 7), (1, 1), {"strides": (2, 2)}),
+    ((7, 6), (2, 1), {"strides": (3, 2), "padding": ((0, 0), (1, 2))}),
+    ((7, 6, 5), (3, 3, 3), {"strides": (2, 2, 2), "padding": ((1, 1),) * 3}),
     ((9, 9), (3, 3), {"dilation": (2, 1)}),
+    ((9, 8), (3, 2), {"dilation": (2, 3), "padding": ((2, 2), (0, 3))}),
+    ((8, 8), (3, 3), {"feature_group_count": 4, "padding": ((1, 1), (0, 2))}),
+    # No other form: the direct one stands in.
+    ((9, 9), (3, 3), {"strides": (2, 2), "dilation": (2, 2)}),
     ((8, 8), (3, 3), {"feature_group_count": 2}),
     ((12,), (9,), {"padding": ((4, 4),)}),
 ]
@@ -44,6 +51,7 @@ CASES = [
 def arrays(space, taps, settings, batch=3, c_in=2, c_out=4, dtype=float):
     rng = np.random.default_rng(0)
     split = settings.get("feature_group_count", 1)
+    c_in = max(c_in, split)
     shapes = (batch, *space, c_in), (*taps, c_in // split, c_out)
     return tuple(jnp.asarray(rng.normal(size=s), dtype) for s in shapes)
 
@@ -80,12 +88,8 @@ def assert_equal(a, b, tolerance=DOUBLE):
         assert jnp.linalg.norm(u - v) <= tolerance * jnp.linalg.norm(v)
 
 
-@pytest.mark.parametrize(("space", "taps", "settings"), CASES)
-def test_values_and_derivatives(space, taps, settings, monkeypatch):
-    monkeypatch.setattr(winograd, "_CHUNK_ROWS", 1)
-    monkeypatch.setattr(winograd, "_CHUNK_BYTES", {"cpu": 1})  # chunks of one sample
-    ours, library = convolution(settings, len(space))
-    x, kernel = arrays(space, taps, settings)
+def assert_one_function(ours, library, x, kernel):
+    """Compare values, and derivatives of first and second order in both modes."""
     assert_equal(ours(x, kernel), library(x, kernel))
     tangents = jax.tree.map(jnp.cos, (x, kernel))
 
@@ -101,6 +105,48 @@ def test_values_and_derivatives(space, taps, settings, monkeypatch):
 
     jitted = jax.jit(derivatives, static_argnums=0)
     assert_equal(jitted(ours, x, kernel), jitted(library, x, kernel))
+
+
+@pytest.mark.parametrize(("space", "taps", "settings"), CASES)
+def test_values_and_derivatives(space, taps, settings, monkeypatch):
+    monkeypatch.setattr(winograd, "_CHUNK_ROWS", 1)
+    monkeypatch.setattr(winograd, "_CHUNK_BYTES", {"cpu": 1})  # chunks of one sample
+    ours, library = convolution(settings, len(space))
+    assert_one_function(ours, library, *arrays(space, taps, settings))
+
+
+@pytest.mark.parametrize(
+    ("space", "taps", "strides", "padding"),
+    [
+        ((4, 4), (3, 3), (2, 2), ((1, 2), (1, 2))),
+        ((5, 4), (4, 2), (2, 3), ((2, 2), (1, 4))),
+        ((4, 3), (1, 5), (3, 2), ((0, 2), (3, 3))),
+        ((4,), (3,), (1,), ((1, 1),)),
+        ((3, 2, 3), (2, 2, 3), (2, 2, 2), ((1, 1),) * 3),
+    ],
+)
+def test_values_and_derivatives_of_transposed_convolutions(
+    space, taps, strides, padding
+):
+    d = len(space)
+
+    def library(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (1,) * d,
+            padding,
+            lhs_dilation=strides,
+            dimension_numbers=LAYOUTS[d],
+        )
+
+    def ours(x, kernel):
+        with prefer("winograd"):
+            return convolve_transpose(
+                x, kernel, strides=strides, padding=padding, dilation=(1,) * d
+            )
+
+    assert_one_function(ours, library, *arrays(space, taps, {}))
 
 
 @pytest.mark.parametrize("taps", [(3, 3), (5, 5)])
