@@ -77,8 +77,11 @@ def import_peers() -> tuple[Any, Any]:
 
     escnn imports lie_learn for rotations in space, and lie_learn's builds need NumPy 1.
     The plane does without, so an empty module stands in for it. And it imports
-    pymanopt, which switches JAX to 64 bits.
+    pymanopt, which switches JAX to 64 bits. PyTorch's threads are made to sleep while
+    they wait for each other: those that spin take the cores from all that runs beside
+    them, and wait for one another several times as long where the cores are shared.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     needed = "lie_learn.representations.SO3.wigner_d"
     parts = needed.split(".")
     for i in range(1, len(parts) + 1):
