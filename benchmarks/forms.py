@@ -26,6 +26,7 @@ KINDS = {
     "dilated": PLANE,
     "transposed": PLANE,
     "channelwise": PLANE,
+    "grouped": [(28, 64, 3)],  # of 8 channels, as a group convolution over D4 has
     "single": SINGLE,
     "strided single": SINGLE,
     "volume": VOLUME,
@@ -45,11 +46,11 @@ def convolution(
         "padding": ((spacing * (taps // 2),) * 2,) * d,
     }
     function: Callable[..., jax.Array] = convolve
-    if kind == "channelwise":
-        settings["feature_group_count"] = channels
+    c_in = {"channelwise": 1, "grouped": 8}.get(kind, channels)
+    if c_in != channels:
+        settings["feature_group_count"] = channels // c_in
     if kind == "transposed":
         function, points = convolve_transpose, points // 2
-    c_in = 1 if kind == "channelwise" else channels
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (BATCH, *(points,) * d, channels))
     kernel = jax.random.normal(keys[1], (*(taps,) * d, c_in, channels))

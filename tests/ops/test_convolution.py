@@ -41,9 +41,11 @@ CASES = [
     ((9, 9), (3, 3), {"dilation": (2, 1)}),
     ((9, 8), (3, 2), {"dilation": (2, 3), "padding": ((2, 2), (0, 3))}),
     ((8, 8), (3, 3), {"feature_group_count": 4, "padding": ((1, 1), (0, 2))}),
+    ((8, 8), (3, 3), {"feature_group_count": 2}),
+    ((7, 8), (3, 2), {"feature_group_count": 2, "strides": (2, 1)}),
+    ((7,), (3,), {"feature_group_count": 4, "dilation": (2,)}),
     # No other form: the direct one stands in.
     ((9, 9), (3, 3), {"strides": (2, 2), "dilation": (2, 2)}),
-    ((8, 8), (3, 3), {"feature_group_count": 2}),
     ((12,), (9,), {"padding": ((4, 4),)}),
 ]
 
