@@ -30,6 +30,7 @@ from eqjax.ops.windows import Pairs
 FORMS = ("auto", "direct", "winograd")
 _WORTHWHILE = 2e7  # operations of a convolution below which compiling costs more
 _FEW = 0.5  # of the multiplications, which pays for the transforms
+_FEWEST_CHANNELS = 8  # of a matrix product that is worth its transforms
 _form = jax.make_user_context("auto")  # a part of the key of `jax.jit`
 
 _LAYOUTS = {
@@ -96,15 +97,15 @@ def convolve(
     reach = [t * (r - 1) + 1 for r, t in zip(taps, dilation, strict=True)]
     size = phases.strided_size(x.shape[1:-1], reach, strides, padding)
     if precision is None and _has_other_forms(x, kernel, size):
-        strided = phases.strided_parts(size, taps, strides)
-        dilated = phases.dilated_parts(size, taps, dilation)
         if feature_group_count > 1:
             settings = {"strides": strides, "padding": padding, "dilation": dilation}
             return _grouped(x, kernel, feature_group_count, settings)
+        strided = phases.strided_parts(size, taps, strides)
         if dilation == ones and _pays(x, kernel, size, strided):
             return phases.strided(
                 x, kernel, _at_stride_one, strides=strides, padding=padding
             )
+        dilated = phases.dilated_parts(size, taps, dilation)
         if strides == ones and _mergeable() and _pays(x, kernel, size, dilated):
             return phases.dilated(
                 x, kernel, _at_stride_one, padding=padding, dilation=dilation
@@ -233,9 +234,13 @@ def _pays(x: Array, kernel: Array, size: Sequence[int], parts: phases.Parts) -> 
     taps = kernel.shape[:-2]
     if _form.value == "winograd" or max(taps, default=1) == 1:
         return True
+    if len({tuple(own) for _, own in parts}) > 1 and len(taps) < 3:
+        return False  # strided in the plane, where XLA's own form is as fast
     multiplications = sum(winograd.multiplications(*part) for part in parts)
     few = multiplications <= _FEW * math.prod((*size, *taps))
-    return few and _large(x, kernel, size)
+    return (
+        few and min(kernel.shape[-2:]) >= _FEWEST_CHANNELS and _large(x, kernel, size)
+    )
 
 
 def _large(x: Array, kernel: Array, size: Sequence[int]) -> bool:

@@ -34,7 +34,7 @@ LARGEST_TAPS = 7  # more taps need more points, and rounding errors grow with ea
 _LARGEST_TILE = 8  # points of an input tile
 # Bytes of transformed input at a time, for each vmapped member: what stays in the cache
 # of a CPU, and what keeps an accelerator busy.
-_CHUNK_BYTES = {"cpu": 2**23}
+_CHUNK_BYTES = {"cpu": 2**22}
 _CHUNK_BYTES_ELSEWHERE = 2**28
 _CHUNK_ROWS = 256  # of a matrix product, below which it runs at half its speed
 
