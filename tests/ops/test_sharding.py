@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 D4 = eq.dihedral(4)
 layer = eq.GroupConv(16, 5, group=D4, use_bias=False)
-x = jnp.asarray(np.random.default_rng(0).normal(size=(24, 16, 16, 8, 8)), jnp.float32)
+x = jnp.asarray(np.random.default_rng(0).normal(size=(48, 16, 16, 8, 8)), jnp.float32)
 variables = layer.init(jax.random.key(0), x[:1])
 
 def loss(variables, x):
