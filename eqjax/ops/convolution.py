@@ -101,7 +101,8 @@ def convolve(
             settings = {"strides": strides, "padding": padding, "dilation": dilation}
             return _grouped(x, kernel, feature_group_count, settings)
         strided = phases.strided_parts(size, taps, strides)
-        if dilation == ones and _pays(x, kernel, size, strided):
+        worth = strides == ones or _strides_pay(taps)
+        if dilation == ones and worth and _pays(x, kernel, size, strided):
             return phases.strided(
                 x, kernel, _at_stride_one, strides=strides, padding=padding
             )
@@ -209,7 +210,7 @@ def _channelwise(x: Array, kernel: Array, axis: int = 1) -> Array:
     return sum(parts[1:], parts[0])
 
 
-def _has_other_forms(x: Array, kernel: Array, size: Sequence[int]) -> bool:
+def _has_other_forms(x: Array, kernel: Array, size: Sequence[Any]) -> bool:
     chosen = _form.value == "winograd" or (_form.value == "auto" and _on_cpu())
     return (
         chosen
@@ -229,13 +230,16 @@ def _mergeable() -> bool:
     return not jax.sharding.get_abstract_mesh().explicit_axes
 
 
+def _strides_pay(taps: Sequence[int]) -> bool:
+    """Return whether phases may be faster: in the plane, XLA strides as fast itself."""
+    return _form.value == "winograd" or len(taps) > 2 or max(taps, default=1) == 1
+
+
 def _pays(x: Array, kernel: Array, size: Sequence[int], parts: phases.Parts) -> bool:
     """Return whether a convolution is worth taking apart into these at stride one."""
     taps = kernel.shape[:-2]
     if _form.value == "winograd" or max(taps, default=1) == 1:
         return True
-    if len({tuple(own) for _, own in parts}) > 1 and len(taps) < 3:
-        return False  # strided in the plane, where XLA's own form is as fast
     multiplications = sum(winograd.multiplications(*part) for part in parts)
     few = multiplications <= _FEW * math.prod((*size, *taps))
     return (

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,8 +150,8 @@ def padded(x: jax.Array, padding: Pairs) -> jax.Array:
 
 
 def strided_size(
-    size: Sequence[int], taps: Sequence[int], strides: Sequence[int], padding: Pairs
-) -> list[int]:
+    size: Sequence[Any], taps: Sequence[int], strides: Sequence[int], padding: Pairs
+) -> list[Any]:
     """Return the points per axis that a window without dilation has."""
     axes = zip(size, taps, strides, padding, strict=True)
     return [(n + sum(pads) - r) // s + 1 for n, r, s, pads in axes]

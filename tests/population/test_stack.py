@@ -168,12 +168,12 @@ class Dropping(nn.Module):
         return eq.InvariantHead(3, group=self.group, dtype=jnp.float64)(x)
 
 
-class Strided(Dropping):
+class Precise(Dropping):
     """Its convolution has no form made of matrix products."""
 
     @nn.compact
     def __call__(self, x, *, train=False):
-        x = eq.LiftingConv(2, 2, 2, padding=0, group=self.group)(x)
+        x = eq.LiftingConv(2, 3, group=self.group, precision="highest")(x)
         return eq.InvariantHead(3, group=self.group)(x)
 
 
@@ -220,8 +220,8 @@ def test_dropout_draws_the_same_in_every_company():
 def test_the_strategy_fits_platform_devices_and_memory():
     choose = partial(choose_strategy, SOURCES[0], ADAM, X, members=10)
     assert choose(devices=jax.devices()[:1]) == Strategy(steps_per_call=8)
-    strided = choose_strategy(Strided(), ADAM, X, 10, devices=jax.devices()[:1])
-    assert strided == Strategy()
+    precise = choose_strategy(Precise(), ADAM, X, 10, devices=jax.devices()[:1])
+    assert precise == Strategy()
     halved = choose(devices=jax.devices()[:2], data=2)
     assert (halved.width, halved.steps_per_call) == (1, 1)
     spread = choose(devices=jax.devices()[:4])
