@@ -39,7 +39,7 @@ import optax
 from jax import lax
 
 import eqjax as eq
-from benchmarks.forms import compiled
+from benchmarks.forms import compiled, convolution
 from benchmarks.population import network, samples_per_second
 from benchmarks.report import arguments, environment, seconds_in_turns
 from benchmarks.step import BATCH, training_step
@@ -126,13 +126,8 @@ def forms(*, quick: bool) -> dict[str, Any]:
     """Return milliseconds of each form by shape and precision, and the fastest."""
     found: dict[str, dict[str, float]] = {}
     for points, channels, taps in SHAPES[:1] if quick else SHAPES:
-        shape = (4 if quick else BATCH, points, points, channels)
-        x = jax.random.normal(jax.random.key(0), shape)
-        kernel = jax.random.normal(jax.random.key(1), (taps, taps, channels, channels))
-        same = ((taps // 2,) * 2,) * 2
-        plain = functools.partial(
-            convolve, strides=(1, 1), dilation=(1, 1), padding=same
-        )
+        plain, x, kernel = convolution("plain", points, channels, taps)
+        x = x[:4] if quick else x
         programs = {}
         for name in (*PRECISIONS, "bfloat16"):
             dtype = jnp.bfloat16 if name == "bfloat16" else jnp.float32

@@ -100,17 +100,19 @@ def convolve(
         if feature_group_count > 1:
             settings = {"strides": strides, "padding": padding, "dilation": dilation}
             return _grouped(x, kernel, feature_group_count, settings)
-        strided = phases.strided_parts(size, taps, strides)
-        worth = strides == ones or _strides_pay(taps)
-        if dilation == ones and worth and _pays(x, kernel, size, strided):
-            return phases.strided(
-                x, kernel, _at_stride_one, strides=strides, padding=padding
-            )
-        dilated = phases.dilated_parts(size, taps, dilation)
-        if strides == ones and _mergeable() and _pays(x, kernel, size, dilated):
-            return phases.dilated(
-                x, kernel, _at_stride_one, padding=padding, dilation=dilation
-            )
+        if dilation == ones:
+            parts = phases.strided_parts(size, taps, strides)
+            worth = strides == ones or _strides_pay(taps)
+            if worth and _pays(x, kernel, size, parts):
+                return phases.strided(
+                    x, kernel, _at_stride_one, strides=strides, padding=padding
+                )
+        elif strides == ones and _mergeable():
+            parts = phases.dilated_parts(size, taps, dilation)
+            if _pays(x, kernel, size, parts):
+                return phases.dilated(
+                    x, kernel, _at_stride_one, padding=padding, dilation=dilation
+                )
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -185,7 +187,8 @@ def _grouped(x: Array, kernel: Array, groups: int, settings: dict[str, Any]) -> 
     Of the direct form, derivatives for groups take a hundred times as long on CPUs.
     """
     *taps, c_in, c_out = kernel.shape
-    if c_in == 1 and c_out == groups and _plain(settings):
+    plain = {*settings["strides"], *settings["dilation"]} == {1}
+    if plain and c_in == 1 and c_out == groups:
         return _channelwise(phases.padded(x, settings["padding"]), kernel)
     apart = x.reshape(*x.shape[:-1], groups, c_in)
     kernels = kernel.reshape(*taps, c_in, groups, c_out // groups)
@@ -219,10 +222,6 @@ def _has_other_forms(x: Array, kernel: Array, size: Sequence[Any]) -> bool:
         and max(kernel.shape[:-2], default=1) <= winograd.LARGEST_TAPS
         and min(x.shape[0], *size) > 0
     )
-
-
-def _plain(settings: dict[str, Any]) -> bool:
-    return {*settings["strides"], *settings["dilation"]} == {1}
 
 
 def _mergeable() -> bool:
