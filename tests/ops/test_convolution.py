@@ -220,6 +220,34 @@ def test_the_form_is_chosen_by_size_precision_and_context(monkeypatch):
     assert not uses("winograd", 64, precision="highest")
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="direct on accelerators")
+@pytest.mark.parametrize(
+    ("space", "taps", "channels", "settings", "direct"),
+    [
+        ((12, 12), 5, 64, {}, False),
+        ((12, 12), 5, 4, {}, True),  # too few for a matrix product
+        ((12, 12), 5, 64, {"strides": 2}, True),  # XLA's own form is as fast
+        ((12, 12, 12), 3, 64, {"strides": 2}, False),
+        ((12, 12), 3, 64, {"dilation": 2}, False),
+        ((12, 12), 3, 64, {"feature_group_count": 8}, False),
+        ((12, 12), 3, 64, {"feature_group_count": 64}, False),
+        ((12, 12), 3, 64, {"strides": 2, "dilation": 2}, True),
+    ],
+)
+def test_the_form_is_that_which_was_measured_to_be_faster(
+    space, taps, channels, settings, direct
+):
+    d, groups = len(space), settings.get("feature_group_count", 1)
+    spacing = {name: (settings.get(name, 1),) * d for name in ("strides", "dilation")}
+    shapes = (512, *space, channels), (*(taps,) * d, channels // groups, channels)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    program = partial(
+        convolve, padding=((1, 1),) * d, feature_group_count=groups, **spacing
+    )
+    text = jax.jit(program).lower(*arrays).as_text()
+    assert (text.count("stablehlo.convolution") == 1) == direct
+
+
 def test_a_jitted_function_has_a_program_for_every_form():
     x, kernel = jnp.ones((8, 8, 8, 16), "f4"), jnp.ones((5, 5, 16, 16), "f4")
     settings = {"strides": (1, 1), "dilation": (1, 1), "padding": ((2, 2), (2, 2))}
