@@ -240,7 +240,8 @@ def _pays(x: Array, kernel: Array, size: Sequence[int], parts: phases.Parts) -> 
     if _form.value == "winograd" or max(taps, default=1) == 1:
         return True
     multiplications = sum(winograd.multiplications(*part) for part in parts)
-    few = multiplications <= _FEW * math.prod((*size, *taps))
+    most = _FEW * math.prod((*size, *taps))
+    few = len(taps) > 2 or multiplications <= most  # in volumes, XLA's form is slow
     return (
         few and min(kernel.shape[-2:]) >= _FEWEST_CHANNELS and _large(x, kernel, size)
     )
