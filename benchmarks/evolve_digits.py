@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from experiments.tasks.evolve import EvolutionTask, evolve
+from eqjax_experiments.tasks.evolve import EvolutionTask, evolve
 
 
 def main() -> None:

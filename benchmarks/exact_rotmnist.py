@@ -16,10 +16,10 @@ import statistics
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from experiments.runs import files, run_folder
-from experiments.runs.collect import collect
-from experiments.runs.files import ROWS
-from experiments.tasks.presets import presets
+from eqjax_experiments.runs import files, run_folder
+from eqjax_experiments.runs.collect import collect
+from eqjax_experiments.runs.files import ROWS
+from eqjax_experiments.tasks.presets import presets
 
 METHODS = ("C4", "D4", "C1")
 SEEDS = 2

@@ -27,9 +27,9 @@ from rich.console import Console
 
 from benchmarks.report import arguments, finish, interval
 from benchmarks.small import RESULTS
-from experiments.runs import files
-from experiments.tasks.baseline import BaselineTask
-from experiments.tasks.guide import EVIDENCE, GuidedTask
+from eqjax_experiments.runs import files
+from eqjax_experiments.tasks.baseline import BaselineTask
+from eqjax_experiments.tasks.guide import EVIDENCE, GuidedTask
 
 ROWS = RESULTS / "finer.jsonl"
 GROUPS = {"C4": 4, "D4": 8, "C8": 8, "D8": 16, "C16": 16}

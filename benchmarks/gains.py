@@ -41,7 +41,7 @@ from benchmarks.probes import (
 )
 from benchmarks.report import environment
 from eqjax.training.batches import batches
-from experiments.data import digits
+from eqjax_experiments.data import digits
 
 PROBE, CHILD, SEEDS, IMAGES = 250, 500, 3, 4000
 PROBED = eq.Architecture.uniform(D4, LAYERS)

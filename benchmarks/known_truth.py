@@ -16,8 +16,8 @@ import statistics
 from typing import Any
 
 from benchmarks.report import arguments, finish
-from experiments.engine.trial import fit, piece_lengths
-from experiments.tasks.differentiate import DifferentiationTask
+from eqjax_experiments.engine.trial import fit, piece_lengths
+from eqjax_experiments.tasks.differentiate import DifferentiationTask
 
 SYMMETRY = {"upright": "C1", "flipped": "D1", "quarter": "C4"}
 

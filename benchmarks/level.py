@@ -23,7 +23,7 @@ from scipy import stats
 import eqjax as eq
 from benchmarks.report import arguments, finish
 from eqjax import training
-from experiments.data import digits
+from eqjax_experiments.data import digits
 
 D4 = eq.dihedral(4)
 IMAGES, STEPS, DRAWS, BLOCK, LEVEL = 600, 40, 99, 10, 0.05

@@ -29,11 +29,11 @@ from rich.console import Console
 
 from benchmarks.report import arguments, finish, interval
 from benchmarks.small import FEW_STEPS, RESULTS, SMALL, TUNED, tuned_values, varied
-from experiments.reports.statistics import Line, summarize
-from experiments.reports.tables import print_table
-from experiments.runs import files, run_folder
-from experiments.runs.collect import MethodRun, collect
-from experiments.tasks.comparison import ComparisonTask
+from eqjax_experiments.reports.statistics import Line, summarize
+from eqjax_experiments.reports.tables import print_table
+from eqjax_experiments.runs import files, run_folder
+from eqjax_experiments.runs.collect import MethodRun, collect
+from eqjax_experiments.tasks.comparison import ComparisonTask
 
 KEPT = (  # of a row
     "experiment",

@@ -24,8 +24,8 @@ from PIL import Image
 from rich.console import Console
 
 from benchmarks.report import arguments, finish
-from experiments.data.catalogue import ROOT_VARIABLE
-from experiments.tasks.evolve import EvolutionTask, evolve
+from eqjax_experiments.data.catalogue import ROOT_VARIABLE
+from eqjax_experiments.tasks.evolve import EvolutionTask, evolve
 
 TRUTH = "C4"
 PER_CLASS = 200

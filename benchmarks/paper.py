@@ -27,12 +27,12 @@ from rich.console import Console
 from benchmarks.known_truth import preference
 from benchmarks.report import arguments, finish
 from eqjax.groups import standard_group
-from experiments.reports.statistics import by_experiment, summarize
-from experiments.reports.tables import print_table
-from experiments.runs import files, run_folder
-from experiments.runs.collect import collect
-from experiments.runs.files import ROWS
-from experiments.tasks.presets import presets
+from eqjax_experiments.reports.statistics import by_experiment, summarize
+from eqjax_experiments.reports.tables import print_table
+from eqjax_experiments.runs import files, run_folder
+from eqjax_experiments.runs.collect import collect
+from eqjax_experiments.runs.files import ROWS
+from eqjax_experiments.tasks.presets import presets
 
 RIVALS = (
     "D4",

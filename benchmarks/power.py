@@ -29,7 +29,7 @@ from benchmarks.probes import D4, SEEDS, probe_network, variables_of
 from benchmarks.report import environment
 from eqjax.analysis.evidence import maximal
 from eqjax.search import named_group
-from experiments.data import digits
+from eqjax_experiments.data import digits
 
 TASKS, TRUE = ("quarter", "rotated"), D4.subgroup("C4")
 

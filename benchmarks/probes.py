@@ -31,10 +31,10 @@ import eqjax as eq
 from eqjax.search import guided_schedule
 from eqjax.training.batches import batches
 from eqjax.training.state import TrainState, count_parameters
-from experiments.data import digits
-from experiments.data.splits import Dataset
-from experiments.engine.optimizers import optimizer
-from experiments.engine.trial import piece_lengths
+from eqjax_experiments.data import digits
+from eqjax_experiments.data.splits import Dataset
+from eqjax_experiments.engine.optimizers import optimizer
+from eqjax_experiments.engine.trial import piece_lengths
 
 D4 = eq.dihedral(4)
 BATCH, RATE, LAYERS, SEEDS = 32, 0.005, 5, 5

@@ -20,12 +20,12 @@ from eqjax.constraints.collections import PARAMS
 from eqjax.search import SEARCHES, SELECTIONS, pareto_front
 from eqjax.search.perturbation import By
 from eqjax.training import batches, pack_state, train
-from experiments.data.schedules import Schedule
-from experiments.data.splits import Dataset
-from experiments.engine.trial import fit, piece_lengths, weights_of
-from experiments.tasks.differentiate import DifferentiationTask, fine_tunings
-from experiments.tasks.evolve import EvolutionTask, make_loop
-from experiments.tasks.guide import GuidedTask
+from eqjax_experiments.data.schedules import Schedule
+from eqjax_experiments.data.splits import Dataset
+from eqjax_experiments.engine.trial import fit, piece_lengths, weights_of
+from eqjax_experiments.tasks.differentiate import DifferentiationTask, fine_tunings
+from eqjax_experiments.tasks.evolve import EvolutionTask, make_loop
+from eqjax_experiments.tasks.guide import GuidedTask
 
 RealSearch = Callable[[str, int], tuple[Schedule, int]]
 

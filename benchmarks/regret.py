@@ -34,11 +34,11 @@ import eqjax as eq
 from benchmarks.real_searches import RealSearch, real_searches
 from benchmarks.report import arguments, finish, interval
 from benchmarks.table_searches import Outcome, fixed, table_searches
-from experiments import shell
-from experiments.data.schedules import Schedule, Schedules
-from experiments.reports.pictures import save
-from experiments.reports.tradeoffs import regret_figure
-from experiments.runs import files
+from eqjax_experiments import shell
+from eqjax_experiments.data.schedules import Schedule, Schedules
+from eqjax_experiments.reports.pictures import save
+from eqjax_experiments.reports.tradeoffs import regret_figure
+from eqjax_experiments.runs import files
 
 PICTURE = Path(__file__).parents[1] / "docs/regret.png"
 TRUTH = {"upright": "C1", "flipped": "D1:i", "quarter": "C4", "rotated": "C4"}

@@ -33,8 +33,8 @@ from benchmarks.report import arguments, finish
 from eqjax import training
 from eqjax.constraints.collections import PARAMS
 from eqjax.training import TrainState, batches
-from experiments.data.catalogue import ROOT_VARIABLE
-from experiments.tasks.evolve import EvolutionTask
+from eqjax_experiments.data.catalogue import ROOT_VARIABLE
+from eqjax_experiments.tasks.evolve import EvolutionTask
 
 STRIDES = [0.0, *np.geomspace(0.01, 3, 12)]  # of the first step, over |parameters|
 

@@ -28,7 +28,7 @@ from eqjax.ops import prefer
 from eqjax.search import Checkpoint, Proposal, SearchLoop
 from eqjax.search.loop import row
 from eqjax.training import TrainState
-from experiments.tasks.evolve import EvolutionTask, make_loop
+from eqjax_experiments.tasks.evolve import EvolutionTask, make_loop
 
 
 class Recompiling(SearchLoop):

@@ -24,10 +24,10 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.report import arguments, finish
-from experiments.data import galaxy10
-from experiments.data.catalogue import ROOT_VARIABLE
-from experiments.engine.trial import fit
-from experiments.tasks.baseline import BaselineTask
+from eqjax_experiments.data import galaxy10
+from eqjax_experiments.data.catalogue import ROOT_VARIABLE
+from eqjax_experiments.engine.trial import fit
+from eqjax_experiments.tasks.baseline import BaselineTask
 
 STEPS = 10
 BLOCK = 64  # images written at once

@@ -29,8 +29,8 @@ import numpy as np
 import eqjax as eq
 from benchmarks.report import environment
 from eqjax import training
-from experiments.data import digits
-from experiments.tasks.baseline import BaselineTask
+from eqjax_experiments.data import digits
+from eqjax_experiments.tasks.baseline import BaselineTask
 
 TRUE = {"upright": "C1", "flipped": "D1:i", "quarter": "C4", "rotated": "C4"}
 AUGMENTED = ("C1", "D1:i", "C4", "D4")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.data.schedules import Schedule, Schedules
+from eqjax_experiments.data.schedules import Schedule, Schedules
 
 DRAWS = 200  # of random schedules to halve
 

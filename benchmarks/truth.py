@@ -36,10 +36,10 @@ import eqjax as eq
 from eqjax.ops.convolution import FORMS
 from eqjax.training.batches import batches
 from eqjax.training.state import count_parameters
-from experiments.data import digits
-from experiments.data.schedules import METRICS
-from experiments.data.splits import Dataset
-from experiments.engine.optimizers import optimizer
+from eqjax_experiments.data import digits
+from eqjax_experiments.data.schedules import METRICS
+from eqjax_experiments.data.splits import Dataset
+from eqjax_experiments.engine.optimizers import optimizer
 
 SIZE, BATCH, RATE, PASSES, SEEDS, LAYERS = 14, 32, 0.005, 4, 3, 5
 NETWORK: dict[str, Any] = {

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from benchmarks.report import arguments, finish
 from benchmarks.small import FEW_STEPS, SMALL, TUNED, varied
-from experiments.runs import run_folder
-from experiments.tasks.comparison import ComparisonTask
+from eqjax_experiments.runs import run_folder
+from eqjax_experiments.tasks.comparison import ComparisonTask
 
 DATA = "quarter"
 

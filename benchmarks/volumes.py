@@ -34,11 +34,11 @@ import eqjax as eq
 from benchmarks.plain import PlainConv
 from benchmarks.report import arguments, finish, seconds_in_turns
 from benchmarks.small import RESULTS
-from experiments.data import synthetic
-from experiments.runs import files
-from experiments.tasks.differentiate import DifferentiationTask
-from experiments.tasks.evolve import EvolutionTask, evolve
-from experiments.tasks.guide import EVIDENCE, GuidedTask
+from eqjax_experiments.data import synthetic
+from eqjax_experiments.runs import files
+from eqjax_experiments.tasks.differentiate import DifferentiationTask
+from eqjax_experiments.tasks.evolve import EvolutionTask, evolve
+from eqjax_experiments.tasks.guide import EVIDENCE, GuidedTask
 
 OH = eq.full_octahedral()
 ROWS = RESULTS / "volumes.jsonl"

@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items):
 @functools.cache
 def digits_of(task):
     """The embedded digits, read once."""
-    from experiments.data import digits
+    from eqjax_experiments.data import digits
 
     return digits.load(task)
 
@@ -67,8 +67,8 @@ def environment():
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Run in an empty directory, on a part of the digits rotated by right angles."""
-    from experiments.data import catalogue
-    from experiments.data.splits import Split
+    from eqjax_experiments.data import catalogue
+    from eqjax_experiments.data.splits import Split
 
     monkeypatch.chdir(tmp_path)
     whole = digits_of("quarter")

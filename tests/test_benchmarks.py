@@ -13,8 +13,8 @@ from benchmarks.report import seconds_in_turns
 from benchmarks.search import Recompiling
 from benchmarks.step import network
 from eqjax.search import SearchLoop
-from experiments.data import catalogue
-from experiments.tasks.evolve import EvolutionTask, make_loop
+from eqjax_experiments.data import catalogue
+from eqjax_experiments.tasks.evolve import EvolutionTask, make_loop
 
 
 def test_the_plain_network_has_the_width_of_the_equivariant_one():

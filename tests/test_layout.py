@@ -113,21 +113,23 @@ def test_packages_import_only_their_own_modules(package):
         assert imported.startswith(f"eqjax.{package}."), imported
 
 
-@pytest.mark.parametrize("name", modules_in(ROOT / "experiments"))
+@pytest.mark.parametrize("name", modules_in(ROOT / "eqjax_experiments"))
 def test_experiments_import_only_from_above(name):
     room = name.rpartition(".")[0]
     above = EXPERIMENTS[: EXPERIMENTS.index(room) + 1]
-    for imported in imported_modules(modules_in(ROOT / "experiments")[name]):
+    for imported in imported_modules(modules_in(ROOT / "eqjax_experiments")[name]):
         root, *rest = imported.split(".")
-        if root == "experiments" and rest:
+        if root == "eqjax_experiments" and rest:
             other = rest[0] if rest[0] in EXPERIMENTS else ""
             assert other in above, f"{name} imports {imported}"
 
 
 def test_experiments_have_no_circle():
-    found = modules_in(ROOT / "experiments")
+    found = modules_in(ROOT / "eqjax_experiments")
     graph = {
-        name: {n for n in found if f"experiments.{n}" in set(imported_modules(path))}
+        name: {
+            n for n in found if f"eqjax_experiments.{n}" in set(imported_modules(path))
+        }
         for name, path in found.items()
     }
     assert set(TopologicalSorter(graph).static_order()) == set(found)
@@ -178,5 +180,5 @@ def test_optional_packages_are_not_imported_before_they_are_needed():
 
 
 def test_the_embedded_digits_need_no_decoders():
-    code = "from experiments.data import catalogue; catalogue.load('upright')"
+    code = "from eqjax_experiments.data import catalogue; catalogue.load('upright')"
     assert not {"h5py", "PIL"} & imported_by(code)

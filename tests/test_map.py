@@ -32,7 +32,7 @@ def copy(tmp_path_factory):
     """The repository with everything added that the page adds."""
     folder = tmp_path_factory.mktemp("map") / "copy"
     folder.mkdir()
-    for name in ("eqjax", "experiments", "tests", "docs", "pyproject.toml"):
+    for name in ("eqjax", "eqjax_experiments", "tests", "docs", "pyproject.toml"):
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -75,7 +75,16 @@ def test_new_things_work_from_the_command_line(copy, environment):
         "--search hill-climbing --data strokes --ambient X2 --generations 1".split()
     )
     lengths = ["--first-epochs", "0.5", "--name", "climbed"]
-    run(copy, environment, "-m", "experiments.evolve", *evolve, *TINY, *FAST, *lengths)
+    run(
+        copy,
+        environment,
+        "-m",
+        "eqjax_experiments.evolve",
+        *evolve,
+        *TINY,
+        *FAST,
+        *lengths,
+    )
     saved = json.loads((copy / "runs/climbed/config.json").read_text())["config"]
     assert (saved["ambient"], saved["search"]) == ("X2", "hill-climbing")
     result = json.loads((copy / "runs/climbed/result.json").read_text())
@@ -83,13 +92,20 @@ def test_new_things_work_from_the_command_line(copy, environment):
     compare = ["--methods", "D2", "gated residual", "--ambient", "X2", "--seeds", "1"]
     compare += ["--data", "strokes"]
     printed = run(
-        copy, environment, "-m", "experiments.compare", *compare, *TINY, *FAST
+        copy, environment, "-m", "eqjax_experiments.compare", *compare, *TINY, *FAST
     )
     assert re.search(r"gated residual +│ +1 │", printed)
     baseline = ["--method", "gated", "--gated.start", "0.2", "--data", "strokes"]
     named = ["--name", "gated"]
     run(
-        copy, environment, "-m", "experiments.baseline", *baseline, *TINY, *FAST, *named
+        copy,
+        environment,
+        "-m",
+        "eqjax_experiments.baseline",
+        *baseline,
+        *TINY,
+        *FAST,
+        *named,
     )
     saved = json.loads((copy / "runs/gated/config.json").read_text())["config"]
     assert saved["constraints"]["gated"] == {"start": 0.2}

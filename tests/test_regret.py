@@ -15,7 +15,7 @@ from benchmarks.table_searches import (
     random_search,
     table_searches,
 )
-from experiments.data.schedules import METRICS, Schedules
+from eqjax_experiments.data.schedules import METRICS, Schedules
 
 SMALL = {"features": (1, 1, 1, 1), "kernel_size": 3, "pool_after": (1, 2)}
 SMALL |= {"head_features": 2}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from experiments.data import synthetic
+from eqjax_experiments.data import synthetic
 
 OH = eq.full_octahedral()
 GROUPS = [OH] + [OH.subgroup(name, 0) for name in ("O", "D4h", "C4")]

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose as allclose
 from PIL import Image
 
 import eqjax as eq
-from experiments.data import (
+from eqjax_experiments.data import (
     archives,
     cache,
     catalogue,
@@ -32,8 +32,8 @@ from experiments.data import (
     moving,
     rotmnist,
 )
-from experiments.data.decoding import Kind
-from experiments.data.splits import stratified_parts
+from eqjax_experiments.data.decoding import Kind
+from eqjax_experiments.data.splits import stratified_parts
 
 D4 = eq.dihedral(4)
 C4 = D4.subgroup("C4")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.data import digits
+from eqjax_experiments.data import digits
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import pytest
 import eqjax as eq
 from eqjax import training
 from eqjax.analysis.compilations import count_compilations
-from experiments import evolve
-from experiments.data import catalogue
-from experiments.data.splits import Dataset, Split
-from experiments.runs import search_checkpoints
-from experiments.runs.files import read_lines
-from experiments.tasks.baseline import BaselineTask
-from experiments.tasks.differentiate import DifferentiationTask
-from experiments.tasks.evolve import (
+from eqjax_experiments import evolve
+from eqjax_experiments.data import catalogue
+from eqjax_experiments.data.splits import Dataset, Split
+from eqjax_experiments.runs import search_checkpoints
+from eqjax_experiments.runs.files import read_lines
+from eqjax_experiments.tasks.baseline import BaselineTask
+from eqjax_experiments.tasks.differentiate import DifferentiationTask
+from eqjax_experiments.tasks.evolve import (
     EvolutionTask,
     make_loop,
     test_front as measure_front,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments import evolve, guide
-from experiments.tasks.baseline import BaselineTask
+from eqjax_experiments import evolve, guide
+from eqjax_experiments.tasks.baseline import BaselineTask
 from tests.tiny import TINY
 
 SHORT = [*TINY, "--image-size", "14", "--data", "quarter"]

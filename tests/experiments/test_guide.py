@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from experiments import guide
-from experiments.engine import trial
-from experiments.runs.files import read_lines
-from experiments.tasks.guide import GuidedTask
+from eqjax_experiments import guide
+from eqjax_experiments.engine import trial
+from eqjax_experiments.runs.files import read_lines
+from eqjax_experiments.tasks.guide import GuidedTask
 from tests.tiny import TINY
 
 FEW = [*TINY, "--tested-images", "40", "--epochs", "2"]

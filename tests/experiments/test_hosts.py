@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from experiments import evolve
-from experiments.runs.files import read_lines
+from eqjax_experiments import evolve
+from eqjax_experiments.runs.files import read_lines
 from tests.experiments.test_evolve import ONE, STEADY
 
 
@@ -45,7 +45,13 @@ def start_processes(arguments, cwd, environment):
     return [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "experiments.evolve", *STEADY, *arguments),
+                *(
+                    sys.executable,
+                    "-m",
+                    "eqjax_experiments.evolve",
+                    *STEADY,
+                    *arguments,
+                ),
                 *(*together, "--process", str(i)),
             ],
             cwd=cwd,
@@ -61,7 +67,7 @@ def start_processes(arguments, cwd, environment):
 @pytest.mark.slow
 def test_two_processes_give_the_results_of_one(tmp_path, environment):
     """One of them is killed on the way; both start again and finish."""
-    alone = [sys.executable, "-m", "experiments.evolve", *STEADY, "--name", "one"]
+    alone = [sys.executable, "-m", "eqjax_experiments.evolve", *STEADY, "--name", "one"]
     subprocess.run(
         alone, cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL
     )

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.runs.files import ROWS, read_lines
+from eqjax_experiments.runs.files import ROWS, read_lines
 from tests.tiny import TINY
 
 
@@ -25,7 +25,14 @@ def kill_when(process, event, deadline=240):
 @pytest.mark.slow
 def test_sigkill_in_training_selection_and_writing(tmp_path, environment):
     """The real command, killed again and again, ends where an undisturbed one does."""
-    command = [sys.executable, "-m", "experiments.compare", *TINY, "--data", "quarter"]
+    command = [
+        sys.executable,
+        "-m",
+        "eqjax_experiments.compare",
+        *TINY,
+        "--data",
+        "quarter",
+    ]
     command += ["--batch-size", "1000", "--seeds", "1"]
     command += ["--methods", "EquiNAS_E", "--reference", "EquiNAS_E"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import baseline
-from experiments.data import catalogue
-from experiments.runs import run_folder
+from eqjax_experiments import baseline
+from eqjax_experiments.data import catalogue
+from eqjax_experiments.runs import run_folder
 from tests.tiny import TINY
 
 SMALL = [*TINY, "--batch-size", "8", "--image-size", "8", "--epochs", "1"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from experiments.reports import pictures
-from experiments.reports.statistics import Line
+from eqjax_experiments.reports import pictures
+from eqjax_experiments.reports.statistics import Line
 
 D4 = eq.dihedral(4)
 

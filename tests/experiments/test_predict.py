@@ -8,9 +8,9 @@ from PIL import Image
 
 import eqjax as eq
 from eqjax.training.evaluation import evaluate
-from experiments import baseline, evolve, predict
-from experiments.data import catalogue
-from experiments.runs import networks, run_folder
+from eqjax_experiments import baseline, evolve, predict
+from eqjax_experiments.data import catalogue
+from eqjax_experiments.runs import networks, run_folder
 from tests.experiments.test_own_images import SMALL, pictures  # noqa: F401
 from tests.tiny import TINY
 

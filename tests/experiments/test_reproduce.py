@@ -12,18 +12,18 @@ from rich.console import Console
 import eqjax as eq
 from benchmarks import paper
 from eqjax import training
-from experiments import baseline, compare, reproduce, summarize
-from experiments.data import catalogue
-from experiments.data.splits import Dataset, Split, StoredImages
-from experiments.reports import statistics, tables
-from experiments.runs.collect import MethodRun, collect
-from experiments.runs.files import ROWS, read_lines
-from experiments.tasks.baseline import BaselineTask
-from experiments.tasks.comparison import ComparisonTask
-from experiments.tasks.evolve import EvolutionTask
-from experiments.tasks.methods import methods
-from experiments.tasks.presets import DATA, presets
-from experiments.tasks.task import Task
+from eqjax_experiments import baseline, compare, reproduce, summarize
+from eqjax_experiments.data import catalogue
+from eqjax_experiments.data.splits import Dataset, Split, StoredImages
+from eqjax_experiments.reports import statistics, tables
+from eqjax_experiments.runs.collect import MethodRun, collect
+from eqjax_experiments.runs.files import ROWS, read_lines
+from eqjax_experiments.tasks.baseline import BaselineTask
+from eqjax_experiments.tasks.comparison import ComparisonTask
+from eqjax_experiments.tasks.evolve import EvolutionTask
+from eqjax_experiments.tasks.methods import methods
+from eqjax_experiments.tasks.presets import DATA, presets
+from eqjax_experiments.tasks.task import Task
 from tests.tiny import SMALL, TINY
 
 QUIET = Console(quiet=True)

@@ -6,10 +6,10 @@ import pytest
 from flax import serialization
 
 import eqjax as eq
-from experiments import baseline
-from experiments.engine import records
-from experiments.runs import files, run_folder
-from experiments.tasks.baseline import BaselineTask, ConstraintSettings
+from eqjax_experiments import baseline
+from eqjax_experiments.engine import records
+from eqjax_experiments.runs import files, run_folder
+from eqjax_experiments.tasks.baseline import BaselineTask, ConstraintSettings
 from tests.tiny import SMALL, TINY
 
 

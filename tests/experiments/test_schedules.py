@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from experiments.data import schedules
-from experiments.data.schedules import METRICS, Schedules
+from eqjax_experiments.data import schedules
+from eqjax_experiments.data.schedules import METRICS, Schedules
 
 NAMES = [["D4", "D4"], ["D4", "C4"], ["C4", "C4"], ["C4", "C1"]]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from experiments import evolve
-from experiments.data import catalogue, synthetic
-from experiments.data.moving import moved
-from experiments.tasks.baseline import BaselineTask
+from eqjax_experiments import evolve
+from eqjax_experiments.data import catalogue, synthetic
+from eqjax_experiments.data.moving import moved
+from eqjax_experiments.tasks.baseline import BaselineTask
 
 OH = eq.full_octahedral()
 

@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 
 import eqjax as eq
-from experiments import baseline, compare, differentiate, evolve, guide
-from experiments.data import catalogue
-from experiments.data.splits import Split
-from experiments.runs import files, networks, run_folder
-from experiments.runs.files import read_lines
-from experiments.tasks import climb, generate
-from experiments.tasks.baseline import BaselineTask, ConstraintSettings
-from experiments.tasks.climb import ClimbTask
-from experiments.tasks.differentiate import Decided, DifferentiationTask
-from experiments.tasks.generate import GeneratorTask
+from eqjax_experiments import baseline, compare, differentiate, evolve, guide
+from eqjax_experiments.data import catalogue
+from eqjax_experiments.data.splits import Split
+from eqjax_experiments.runs import files, networks, run_folder
+from eqjax_experiments.runs.files import read_lines
+from eqjax_experiments.tasks import climb, generate
+from eqjax_experiments.tasks.baseline import BaselineTask, ConstraintSettings
+from eqjax_experiments.tasks.climb import ClimbTask
+from eqjax_experiments.tasks.differentiate import Decided, DifferentiationTask
+from eqjax_experiments.tasks.generate import GeneratorTask
 from tests.tiny import SMALL, TINY
 
 QUIET = Console(quiet=True)

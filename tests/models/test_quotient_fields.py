@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import eqjax as eq
-from experiments.tasks.baseline import BaselineTask
+from eqjax_experiments.tasks.baseline import BaselineTask
 from tests.tolerances import DOUBLE
 
 D4 = eq.dihedral(4)

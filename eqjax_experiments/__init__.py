@@ -1,0 +1,1 @@
+"""Runs of eqjax on real data: one command an experiment."""

@@ -1,0 +1,18 @@
+"""Let an exact test of a symmetric network's gradients name the groups: EquiNAS_S.
+
+python -m experiments.guide [--data rotated] [--use continued] ...
+"""
+
+from __future__ import annotations
+
+from eqjax_experiments import shell
+from eqjax_experiments.tasks.guide import GuidedTask
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run from the command line."""
+    shell.train(GuidedTask, "guide", __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()
