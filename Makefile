@@ -1,6 +1,6 @@
-# `make search` runs the main job, `make test` the tests, lint and type checks, and
-# `make mnist` fetches the full MNIST into data/. Each works from a bare checkout: it
-# makes its own environment in .venv first.
+# `make search` runs the main job, `make test` the everyday tests, lint and type checks,
+# and `make test-all` every test. Each works from a bare checkout: it makes its own
+# environment in .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,16 +8,36 @@ ARGS ?=
 # Large pages for what is allocated anew at every step (docs/speed.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: search mnist test onnx lint format clean
+.PHONY: install search mnist test test-all test-core test-lowest onnx lint format clean
+
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+CORE := tests/groups tests/fields tests/kernels tests/layers tests/morphism
+
+install: .venv/experiments.done
 
 search: .venv/experiments.done
-	$(BIN)/python -m experiments.evolve $(ARGS)
+	$(BIN)/eqjax evolve $(ARGS)
 
 mnist: .venv/experiments.done
-	$(BIN)/python -m experiments.data.fetch
+	$(BIN)/eqjax mnist
 
 test: .venv/dev.done lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not slow" --one-in 6 $(ARGS)
+
+test-all: .venv/dev.done lint
+	$(PYTEST) $(ARGS)
+
+# The core, on another Python: make test-core PYTHON=python3.13.
+test-core:
+	test -x .venv-core/bin/python || $(PYTHON) -m venv .venv-core
+	.venv-core/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	.venv-core/bin/python -m pytest -n 2 -m "not slow" --one-in 6 $(CORE) $(ARGS)
+
+# The same with the oldest versions that setup.cfg allows.
+test-lowest: .venv/dev.done
+	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) .venv-lowest
+	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" --one-in 6 $(CORE) $(ARGS)
 
 # ONNX has an environment of its own: its exporter asks for an older orbax-checkpoint.
 onnx:
@@ -41,4 +61,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-onnx build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-core .venv-lowest .venv-onnx build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -4,8 +4,8 @@ A step of EquiNAS_D takes a gradient for the weights and one for the mixture, an
 evolution trains many networks for every one that it returns. Seconds are those of the
 whole method, with compiling, all of its networks, and retraining where there is any.
 
-python -m experiments.compare --list
-python -m experiments.compare [--data rotated] [--methods D4 EquiNAS_E] [--seeds 5] ...
+python -m experiments compare --list
+python -m experiments compare --data rotated --methods D4 C4 EquiNAS_E --seeds 5
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from eqjax_experiments.reports.statistics import summarize
 from eqjax_experiments.reports.tables import print_table
 from eqjax_experiments.runs import files
 from eqjax_experiments.tasks.comparison import ComparisonTask
+from eqjax_experiments.tasks.cost import Cost, cost_of
+
+OPTIONS = (shell.RunOutput, ComparisonTask)
 
 
 def print_methods(console: Console, task: ComparisonTask) -> None:
@@ -33,22 +36,34 @@ def print_methods(console: Console, task: ComparisonTask) -> None:
     console.print(table)
 
 
+def cost_of_all(task: ComparisonTask) -> Cost:
+    """Return what all methods and seeds would cost, at the rate of the reference."""
+    steps = sum(map(task.gradient_steps, task.method_names)) * task.seeds
+    return cost_of(task.configure(task.reference_name, task.seed), steps)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = shell.console()
     with shell.errors_end_it(console):
-        settings = shell.parse(ComparisonTask, __doc__, arguments)
+        output, settings = shell.parse(console, __doc__, arguments, *OPTIONS)
         if settings.show:
             print_methods(console, settings)
             return
-        task, folder = shell.open_folder(console, settings, "compare")
+        if output.dry_run:
+            settings.check()
+            shell.say_the_cost(console, output, cost_of_all(settings))
+            return
+        task, folder = shell.open_folder(console, settings)
     console.print(f"writing to {folder}")
-    with shell.interruptible(console, f"--name {folder.name} --resume"):
+    resume = shell.command_line(task.COMMAND, "--name", folder.name, "--resume")
+    with shell.interruptible(console, resume):
         rows = task.run(folder, console)
     comparison = summarize(rows, task.reference_name)
     table = [dataclasses.asdict(line) for line in comparison.lines]
     files.write_json(folder / "result.json", {"table": table})
     print_table(console, task.data_label, comparison)
+    output.write({"run": str(folder), "table": table})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""Evolve which symmetry each layer of a network has.
+"""Evolve which symmetry each layer of a network has: EquiNAS_E.
 
-python -m experiments.evolve [--data rotated] [--groups D4 C4 C1] ...
+python -m experiments evolve
+python -m experiments evolve --data path/to/folder --name first
+python -m experiments evolve --name first --resume
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-
-import tyro
 
 from eqjax_experiments import shell
 from eqjax_experiments.engine.hosts import Hosts
@@ -21,16 +20,10 @@ from eqjax_experiments.reports.printing import (
     say_what_the_data_are,
 )
 from eqjax_experiments.runs import run_folder
+from eqjax_experiments.tasks.cost import cost_of
 from eqjax_experiments.tasks.evolve import EvolutionTask, evolve, retrain
 
-
-@tyro.conf.configure(tyro.conf.OmitArgPrefixes)
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Evolve which symmetry each layer of a network has."""
-
-    task: EvolutionTask
-    hosts: Hosts
+OPTIONS = (shell.RunOutput, EvolutionTask, Hosts)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -38,21 +31,22 @@ def main(arguments: list[str] | None = None) -> None:
     console = shell.console()
     with contextlib.ExitStack() as held:
         with shell.errors_end_it(console):
-            options = shell.parse(Options, __doc__, arguments)
-            hosts = options.hosts
+            output, settings, hosts = shell.parse(console, __doc__, arguments, *OPTIONS)
+            if output.dry_run:
+                settings.check()
+                shell.say_the_cost(console, output, cost_of(settings))
+                return
             with hosts.leaving():
-                devices = hosts.connect(options.task.batch_size)
-                task, folder = shell.open_folder(
-                    console, options.task, "evolve", hosts.replicate
-                )
+                devices = hosts.connect(settings.batch_size)
+                task, folder = shell.open_folder(console, settings, hosts.replicate)
             dataset = task.load()
             held.enter_context(run_folder.alone(folder))
-        console.quiet = hosts.process > 0
+        console.quiet = console.quiet or hosts.process > 0
         console.print(f"writing to {folder}")
         say_what_the_data_are(console, dataset)
         model = task.first_model()
         say_what_is_exact(console, model, dataset.image_shape[:-1])
-        resume = f"--name {task.name} --resume"
+        resume = shell.command_line(task.COMMAND, "--name", folder.name, "--resume")
         with shell.interruptible(console, resume), hosts.leaving(resume):
             result = evolve(task, dataset, folder, console, devices, hosts.data_devices)
             retrained = retrain(task, result, folder, console)
@@ -63,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         if retrained:
             print_readings(console, retrained)
         console.print(f"picture: {folder / 'search.png'}")
+        if hosts.process == 0:
+            output.write({"run": str(folder), **result, "retrained": retrained})
 
 
 if __name__ == "__main__":

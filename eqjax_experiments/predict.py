@@ -1,6 +1,7 @@
 """Name the classes of images with the best network of a run.
 
-python -m experiments.predict runs/NAME image.png folder/of/images [--json FILE]
+python -m experiments predict first image.png folder/of/images
+python -m experiments predict runs/first image.png --json found.json
 
 In Python: `predict("runs/NAME", "image.png")`.
 """
@@ -18,7 +19,7 @@ from eqjax.saving import Prediction, Saved
 from eqjax_experiments import shell
 from eqjax_experiments.data.decoding import Kind, decode
 from eqjax_experiments.data.image_folders import images_below
-from eqjax_experiments.runs import files, networks, run_folder
+from eqjax_experiments.runs import networks, run_folder
 
 BATCH = 256  # images that are decoded before they are predicted
 
@@ -33,8 +34,9 @@ class PredictSettings:
     """Image files, .npy arrays (n, height, width, channels), or folders of images."""
     member: str | None = None
     """Which network of the run; the one of least validation error if not given."""
-    json: Path | None = None
-    """Write classes and probabilities here, too."""
+
+
+OPTIONS = (shell.Output, PredictSettings)
 
 
 def predict(
@@ -73,10 +75,7 @@ def predict(
 
 def network_of(run: str | Path, member: str | None = None) -> Saved:
     """Return the best network of a run, or a member of it, by folder or by name."""
-    folder = Path(run)
-    if not folder.exists() and (run_folder.ROOT / folder).exists():
-        folder = run_folder.ROOT / folder
-    return networks.find(folder, member)
+    return networks.find(run_folder.by_path_or_name(run), member)
 
 
 def predictions(network: Saved, paths: tuple[Path, ...]) -> Iterator[Prediction]:
@@ -88,14 +87,32 @@ def predictions(network: Saved, paths: tuple[Path, ...]) -> Iterator[Prediction]
       FileNotFoundError: there is no such file.
       ValueError: it is no image, or a folder holds none.
     """
+    for images, sources in _prepared_batches(network, paths):
+        found = network.predict(images, prepared=True)
+        yield dataclasses.replace(found, sources=sources)
+
+
+def prepared_images(network: Saved, paths: tuple[Path, ...]) -> np.ndarray:
+    """Return files, arrays and the images in folders as a network reads them.
+
+    Raises:
+      FileNotFoundError: as `predictions`.
+      ValueError: the same.
+    """
+    return np.concatenate([each for each, _ in _prepared_batches(network, paths)])
+
+
+def _prepared_batches(
+    network: Saved, paths: tuple[Path, ...]
+) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
+    """Yield images as a network reads them, some at a time, and where they are from."""
     waiting: list[Path] = []
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")
         if path.suffix == ".npy":
-            found = network.predict(np.load(path, allow_pickle=False))
-            names = tuple(f"{path}[{i}]" for i in range(len(found)))
-            yield dataclasses.replace(found, sources=names)
+            images = network.preprocessing(np.load(path, allow_pickle=False))
+            yield images, tuple(f"{path}[{i}]" for i in range(len(images)))
             continue
         inside = list(images_below(path)) if path.is_dir() else [path]
         if not inside:
@@ -103,8 +120,8 @@ def predictions(network: Saved, paths: tuple[Path, ...]) -> Iterator[Prediction]
         waiting += inside
     for begin in range(0, len(waiting), BATCH):
         some = waiting[begin : begin + BATCH]
-        found = network.predict(np.stack([_prepared(network, file) for file in some]))
-        yield dataclasses.replace(found, sources=tuple(map(str, some)))
+        pixels = np.stack([_prepared(network, file) for file in some])
+        yield network.preprocessing(pixels), tuple(map(str, some))
 
 
 def _prepared(network: Saved, file: Path) -> np.ndarray:
@@ -124,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = shell.console()
     with shell.errors_end_it(console):
-        settings = shell.parse(PredictSettings, __doc__, arguments)
+        output, settings = shell.parse(console, __doc__, arguments, *OPTIONS)
         if not settings.files:
             raise ValueError("expected at least one image file, array or folder")
         network = network_of(settings.run, settings.member)
@@ -137,8 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
             ):
                 own = dict(zip(found.class_names, each.tolist(), strict=True))
                 rows.append({"image": source, "class": name, "probabilities": own})
-        if settings.json is not None:
-            files.write_json(settings.json, rows)
+        output.write(rows)
 
 
 if __name__ == "__main__":

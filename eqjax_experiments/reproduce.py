@@ -1,11 +1,11 @@
 """Rerun the experiments of Maile et al. (2023), and continue where it was interrupted.
 
-python -m experiments.reproduce --list [--only 'paper/rotmnist/*']
-python -m experiments.reproduce --only 'small/rotmnist/*' --seeds 3
+python -m experiments reproduce --list --only 'paper/rotmnist/*'
+python -m experiments reproduce --only 'small/rotmnist/*' --seeds 3
 
 Patterns are those of a shell. The same command again skips what is finished, and
 continues the rest from the last pass over the data or the last generation. Rows go to
-runs/NAME/results.jsonl; `experiments.summarize` makes tables and pictures of them.
+runs/NAME/results.jsonl; the command summarize makes tables and pictures of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from eqjax_experiments.reports.tables import print_table
 from eqjax_experiments.runs import files, run_folder
 from eqjax_experiments.runs.collect import collect
 from eqjax_experiments.runs.files import ROWS
+from eqjax_experiments.tasks.cost import duration
 from eqjax_experiments.tasks.presets import Preset, presets
 
 # Multiplications of convolutions per second on two cores (AMD EPYC), as measured: of
@@ -75,6 +76,9 @@ class ReproduceSettings:
         ]
 
 
+OPTIONS = (shell.RunOutput, ReproduceSettings)
+
+
 def print_list(console: Console, chosen: Sequence[Preset]) -> None:
     """Print what every preset costs."""
     table = Table(title="experiments, with what they cost per seed")
@@ -87,21 +91,13 @@ def print_list(console: Console, chosen: Sequence[Preset]) -> None:
     console.print(table)
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it."""
-    for unit, length in (("days", 86_400), ("hours", 3_600)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{max(1, seconds / 60):.0f} min"
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = shell.console()
     with shell.errors_end_it(console):
-        settings = shell.parse(ReproduceSettings, __doc__, arguments)
+        output, settings = shell.parse(console, __doc__, arguments, *OPTIONS)
         chosen = settings.chosen()
-        if settings.show:
+        if settings.show or output.dry_run:
             print_list(console, chosen)
             return
         console.print(f"looking at the data of {len(chosen)} experiments")
@@ -119,8 +115,14 @@ def main(arguments: list[str] | None = None) -> None:
         wanted = [preset.method_run(seed) for seed in seeds for preset in chosen]
         with shell.interruptible(console, "the same command"):
             rows = collect(wanted, folder, console)
-    for experiment, own in by_experiment(rows).items():
-        print_table(console, experiment, summarize(own))
+    compared = {name: summarize(own) for name, own in by_experiment(rows).items()}
+    for experiment, comparison in compared.items():
+        print_table(console, experiment, comparison)
+    tables = {
+        experiment: [dataclasses.asdict(line) for line in comparison.lines]
+        for experiment, comparison in compared.items()
+    }
+    output.write({"run": str(folder), "tables": tables})
 
 
 if __name__ == "__main__":

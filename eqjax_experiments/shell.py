@@ -1,36 +1,77 @@
-"""The shell around every command: arguments, errors, folders, interruptions.
+"""The shell around every command: arguments, output, errors, folders, interruptions.
 
 A command reads its settings, refuses bad ones before it leaves a file behind, works in
-a folder of its own, and says how to continue when it is interrupted. The programs that
-it compiles are kept, in `~/.cache/eqjax/compiled` or where JAX_COMPILATION_CACHE_DIR
-says, and the next command that needs them starts sooner.
+a folder of its own, and says how to continue when it is interrupted. It ends with
+status 0, with 2 for settings or files that it cannot use, and with 130 when it was
+interrupted. The programs that it compiles are kept, in `~/.cache/eqjax/compiled` or
+where JAX_COMPILATION_CACHE_DIR says, and the next command starts sooner.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import jax
 import tyro
 from rich.console import Console
 
+from eqjax_experiments.engine import interrupts
 from eqjax_experiments.reports.printing import (
     print_readings,
     say_what_is_exact,
     say_what_the_data_are,
 )
-from eqjax_experiments.runs import run_folder
+from eqjax_experiments.runs import files, run_folder
+from eqjax_experiments.tasks.cost import Cost, cost_of
 from eqjax_experiments.tasks.task import MethodTask
 
 WIDTH = 160  # of what is printed into a file
 KEPT_BYTES = 2**31  # of compiled programs; the oldest make room
-AnySettings = TypeVar("AnySettings")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What a command prints."""
+
+    quiet: bool = False
+    """Print errors alone."""
+    json: Path | None = None
+    """Write the result into this file, too, as JSON; with - to the standard output,
+    and all else to the standard error."""
+
+    def direct(self, console: Console) -> None:
+        """Make a console print what is asked for."""
+        console.quiet = self.quiet
+        if str(self.json) == "-":
+            console.file = sys.stderr
+
+    def write(self, result: Any) -> None:
+        """Write the result of a command where it is asked for."""
+        if str(self.json) == "-":
+            print(json.dumps(result, indent=2))
+        elif self.json is not None:
+            files.write_json(self.json, result)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOutput(Output):
+    """What a command prints that may take long."""
+
+    dry_run: bool = False
+    """Print what would be trained and about how long it takes on this machine, and
+    stop; nothing is written."""
+
+
+AnyOutput = TypeVar("AnyOutput", bound=Output)
 
 
 class FolderSettings(run_folder.Settings, Protocol):
@@ -65,27 +106,75 @@ def errors_end_it(console: Console) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
+        console.quiet = False
         console.print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
 
 
 @contextlib.contextmanager
 def interruptible(console: Console, resume: str) -> Iterator[None]:
-    """Say how to continue when a command is interrupted, and end with status 130."""
+    """Let a command be interrupted, say how to continue, and end with status 130.
+
+    Args:
+      console: to print on.
+      resume: the command that continues.
+    """
     try:
-        yield
+        with interrupts.gracefully(lambda text: console.print(text, markup=False)):
+            yield
     except KeyboardInterrupt:
+        console.quiet = False
         console.print(f"interrupted; continue with: {resume}", markup=False)
         raise SystemExit(130) from None
 
 
+def command_line(command: str, *options: str) -> str:
+    """Return what to type for a command, as the program that runs was called."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        program = sys.argv[0].removesuffix(f" {command}")
+    else:
+        module = spec.name.removesuffix(".__main__").removesuffix(f".{command}")
+        program = f"python -m {module}"
+    return shlex.join([*program.split(" "), command, *options])
+
+
 def parse(
-    kind: type[AnySettings], description: str | None, arguments: list[str] | None
-) -> AnySettings:
-    """Read settings from the command line, and keep what is compiled from then on."""
-    settings = tyro.cli(kind, args=arguments, description=description)
+    console: Console,
+    description: str | None,
+    arguments: list[str] | None,
+    output: type[AnyOutput],
+    *kinds: type[Any],
+) -> tuple[AnyOutput, *tuple[Any, ...]]:
+    """Read the command line, direct the output, and keep what is compiled from then on.
+
+    Args:
+      console: to direct.
+      description: of the command, with examples.
+      arguments: of the command line; those of the process if None.
+      output: what may be asked of the output.
+      *kinds: dataclasses of settings.
+
+    Returns:
+      The output, and the settings of every kind.
+    """
+    options = tyro.cli(
+        options_of(output, *kinds), args=arguments, description=description
+    )
+    found = [getattr(options, f.name) for f in dataclasses.fields(options)]
+    *settings, asked = found
+    asked.direct(console)
     keep_compiled()
-    return settings
+    return (asked, *settings)
+
+
+def options_of(output: type[Output], *kinds: type[Any]) -> type[Any]:
+    """Return one dataclass of all options, whose names have no prefix."""
+    parts = [
+        (f"part_{i}", Annotated[kind, tyro.conf.arg(name="")])
+        for i, kind in enumerate((*kinds, output))
+    ]
+    return dataclasses.make_dataclass("Options", parts, frozen=True)
 
 
 def keep_compiled() -> None:
@@ -101,7 +190,6 @@ def keep_compiled() -> None:
 def open_folder(
     console: Console,
     settings: AnyFolderSettings,
-    command: str,
     replicate: Callable[[Callable[[], Path]], Path] = lambda open_one: open_one(),
 ) -> tuple[AnyFolderSettings, Path]:
     """Return the settings and the folder of a new run, or of the one to continue.
@@ -109,7 +197,6 @@ def open_folder(
     Args:
       console: to say what takes its time.
       settings: from the command line.
-      command: what new folders are called after.
       replicate: opens the folder on the first of several processes.
 
     Raises:
@@ -119,14 +206,20 @@ def open_folder(
     console.print(f"loading {settings.data}", markup=False)
     if not settings.resume:
         settings.check()  # errors leave no folder behind
-    default = f"{command}-{settings.label}"
+    default = f"{settings.COMMAND}-{settings.label}"
     folder = replicate(functools.partial(run_folder.open_run, settings, default))
     return run_folder.saved_task(folder, type(settings)), folder
 
 
+def say_the_cost(console: Console, output: Output, cost: Cost) -> None:
+    """Print what a run would cost; it is the result of a dry run."""
+    console.print(str(cost), markup=False)
+    console.print("nothing was trained or written")
+    output.write(dataclasses.asdict(cost))
+
+
 def train(
     kind: type[MethodTask],
-    command: str,
     description: str | None,
     arguments: list[str] | None,
 ) -> None:
@@ -134,16 +227,22 @@ def train(
     out = console()
     with contextlib.ExitStack() as held:
         with errors_end_it(out):
-            settings = parse(kind, description, arguments)
-            task, folder = open_folder(out, settings, command)
+            output, settings = parse(out, description, arguments, RunOutput, kind)
+            if output.dry_run:
+                settings.check()
+                say_the_cost(out, output, cost_of(settings))
+                return
+            task, folder = open_folder(out, settings)
             dataset = task.load()
             model = task.first_model()
             held.enter_context(run_folder.alone(folder))
         out.print(f"writing to {folder}")
         say_what_the_data_are(out, dataset)
         say_what_is_exact(out, model, dataset.image_shape[:-1])
-        with interruptible(out, f"--name {folder.name} --resume"):
+        resume = command_line(kind.COMMAND, "--name", folder.name, "--resume")
+        with interruptible(out, resume):
             rows: list[dict[str, Any]] = task.run(folder, out)
         print_readings(out, rows)
         for picture in sorted(folder.rglob("trial.png")):
             out.print(f"picture: {picture}")
+        output.write({"run": str(folder), "readings": rows})

@@ -1,6 +1,6 @@
 """Tables and pictures of collected results.
 
-python -m experiments.summarize runs/reproduce/results.jsonl [--out FOLDER]
+python -m experiments summarize runs/reproduce/results.jsonl --out tables
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ class SummarizeSettings:
     """Folder for tables and pictures; beside the first file if not given."""
 
 
+OPTIONS = (shell.Output, SummarizeSettings)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = shell.console()
     with shell.errors_end_it(console):
-        settings = shell.parse(SummarizeSettings, __doc__, arguments)
+        output, settings = shell.parse(console, __doc__, arguments, *OPTIONS)
         if not settings.files:
             raise ValueError(
                 "expected at least one file of rows, such as results.jsonl"
@@ -61,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         written = write(rows, settings.reference, folder)
     for file in written:
         console.print(str(file))
+    output.write({"written": [str(file) for file in written]})
 
 
 if __name__ == "__main__":

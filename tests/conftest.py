@@ -6,11 +6,13 @@ processes of their own, which are compiled as users have them, share one compila
 cache; the next run begins with it.
 """
 
+import collections
 import ctypes
 import dataclasses
 import functools
 import gc
 import os
+import zlib
 from pathlib import Path
 
 import hypothesis
@@ -42,10 +44,42 @@ hypothesis.settings.register_profile("eqjax", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("eqjax")
 
 
-def pytest_collection_modifyitems(items):
-    """Begin with the files that take longest, so that no worker is left with one."""
+def pytest_addoption(parser):
+    parser.addoption(
+        "--one-in",
+        type=int,
+        default=1,
+        help="run one in so many cases of every parametrized test",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep a share of the cases, and begin with the files that take longest.
+
+    So no worker is left with one of those at the end.
+    """
+    left_out = beyond_the_share(items, config.getoption("one_in"))
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def beyond_the_share(items, share):
+    """The cases that are left out where one in so many of every test is run.
+
+    Which ones are run depends on their names alone, and of every test one is.
+    """
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    return {
+        item
+        for own in cases.values()
+        for item in sorted(own, key=lambda item: zlib.crc32(item.nodeid.encode()))[
+            -(-len(own) // share) :
+        ]
+    }
 
 
 @functools.cache

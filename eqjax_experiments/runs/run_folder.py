@@ -19,6 +19,7 @@ class Settings(Protocol):
     """What a run folder asks of the settings of a run, a frozen dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    COMMAND: ClassVar[str]
 
     @property
     def name(self) -> str | None:
@@ -76,6 +77,27 @@ def named_folder(name: str) -> Path:
     return ROOT / name
 
 
+def every() -> list[Path]:
+    """Return the folders of all runs, by name."""
+    return sorted(path.parent for path in ROOT.glob(f"*/{CONFIG}"))
+
+
+def by_path_or_name(run: str | Path) -> Path:
+    """Return the folder of a run by itself, or by its name.
+
+    Raises:
+      FileNotFoundError: there is no such folder; the message names those there are.
+    """
+    folders = (Path(run), ROOT / run)
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    known = ", ".join(folder.name for folder in every())
+    raise FileNotFoundError(
+        f"{run} holds no trained network, nor is it a run; known: {known or 'none'}"
+    )
+
+
 def open_run(task: Settings, default: str) -> Path:
     """Return the folder of a run, a new one or the one to continue.
 
@@ -92,10 +114,8 @@ def open_run(task: Settings, default: str) -> Path:
         return folder
     folder = named_folder(str(task.name))
     if not (folder / CONFIG).exists():
-        known = sorted(p.parent.name for p in ROOT.glob(f"*/{CONFIG}"))
-        raise ValueError(
-            f"there is no run {task.name!r}; known: {', '.join(known) or 'none'}"
-        )
+        known = ", ".join(each.name for each in every())
+        raise ValueError(f"there is no run {task.name!r}; known: {known or 'none'}")
     before, unset = saved_task(folder, type(task)), type(task)()
     asked, saved, plain = map(options, (task, before, unset))
     moved = asked["data"] not in (plain["data"], saved["data"])
@@ -168,6 +188,7 @@ def alone(folder: Path) -> Iterator[None]:
 def _write_task(folder: Path, task: Settings) -> None:
     dataset = task.load()
     saved = {
+        "command": task.COMMAND,
         "config": dataclasses.asdict(task),
         "data": dataset.source,
         "images": dataset.counts,

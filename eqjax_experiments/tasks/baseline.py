@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import optax
@@ -37,6 +37,8 @@ else:
 @dataclasses.dataclass(frozen=True)
 class BaselineTask(SingleTask):
     """Train a network of fixed symmetry, or one that relaxes it in another way."""
+
+    COMMAND: ClassVar[str] = "baseline"
 
     method: MethodWord = "static"
     """Tied to groups; to groups drawn at random (control); one of the constraints, with

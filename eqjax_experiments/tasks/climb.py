@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 from flax import serialization
@@ -16,9 +16,10 @@ import eqjax as eq
 from eqjax import search
 from eqjax.search import Climber
 from eqjax_experiments.data.splits import Dataset
+from eqjax_experiments.engine.interrupts import stop_if_asked
 from eqjax_experiments.engine.trial import reading
 from eqjax_experiments.runs import files, networks
-from eqjax_experiments.tasks.task import CHILD, FIRST, MethodTask
+from eqjax_experiments.tasks.task import CHILD, FIRST, Length, MethodTask
 
 MOVES = {
     "all": search.MOVES,
@@ -30,6 +31,9 @@ MOVES = {
 @dataclasses.dataclass(frozen=True)
 class ClimbTask(MethodTask):
     """Climb to better networks by morphisms that relax or grow them."""
+
+    COMMAND: ClassVar[str] = "climb"
+    USUAL: ClassVar[dict[str, Length]] = {"first_epochs": FIRST, "epochs": CHILD}
 
     climbs: int = 4
     """Rounds after the first training."""
@@ -116,6 +120,7 @@ def climb(task: ClimbTask, dataset: Dataset, folder: Path, console: Console) -> 
             f"by {moves}, of {len(tried)}: {best.model.architecture}, channels "
             f"{' '.join(map(str, best.model.features))}"
         )
+        stop_if_asked()
 
     if resume is not None and resume[0] == task.climbs:
         return resume[1]

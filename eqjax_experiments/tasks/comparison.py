@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 from rich.console import Console
@@ -18,6 +18,8 @@ from eqjax_experiments.tasks.task import MethodTask, Task
 @dataclasses.dataclass(frozen=True)
 class ComparisonTask(Task):
     """Compare methods over several seeds, at equal training steps per network."""
+
+    COMMAND: ClassVar[str] = "compare"
 
     methods: tuple[str, ...] | None = None
     """Which methods; all if not given."""

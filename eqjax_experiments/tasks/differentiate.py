@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -31,6 +31,8 @@ SHARING = eq.LearnedSharing(trace=0.05, entropy=0.025, apart=True)
 @dataclasses.dataclass(frozen=True)
 class DifferentiationTask(SingleTask):
     """Learn by gradient descent how much of each group every layer wants."""
+
+    COMMAND: ClassVar[str] = "differentiate"
 
     groups: tuple[str, ...] | None = None
     """Candidates of every layer; one subgroup of the ambient group of every kind if not

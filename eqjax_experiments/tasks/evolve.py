@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ from eqjax_experiments.engine.records import record_all, resume_records
 from eqjax_experiments.engine.trial import by_class
 from eqjax_experiments.reports.printing import progress, summary
 from eqjax_experiments.runs import files, networks, search_checkpoints
-from eqjax_experiments.tasks.task import CHILD, FIRST, MethodTask
+from eqjax_experiments.tasks.task import CHILD, FIRST, Length, MethodTask
 
 LOSSES = "losses"  # a folder: an array per generation, where images are compared
 SHOWN_STEPS = 250  # of the first training, between two lines on it
@@ -53,6 +53,9 @@ else:
 @dataclasses.dataclass(frozen=True)
 class EvolutionTask(MethodTask):
     """Evolve which symmetry each layer of a network has."""
+
+    COMMAND: ClassVar[str] = "evolve"
+    USUAL: ClassVar[dict[str, Length]] = {"first_epochs": FIRST, "epochs": CHILD}
 
     search: SearchName = "EquiNAS_E"
     """How architectures are proposed, and which of them survive."""

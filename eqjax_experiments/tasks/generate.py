@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from eqjax.training import batches
 from eqjax_experiments.data.splits import Dataset
 from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import retraining
+from eqjax_experiments.engine.interrupts import stop_if_asked
 from eqjax_experiments.runs import files
 from eqjax_experiments.tasks.task import TRAINING, MethodTask
 
@@ -25,6 +26,8 @@ CHILDREN = "children.jsonl"  # the accuracy of every network that was trained
 @dataclasses.dataclass(frozen=True)
 class GeneratorTask(MethodTask):
     """Search which elements should generate the groups of a network."""
+
+    COMMAND: ClassVar[str] = "generate"
 
     agent: Literal["deep Q", "random"] = "deep Q"
     """Which element is put in or taken out next: by deep Q-learning, or any (control).
@@ -97,6 +100,7 @@ def search(
         accuracy = 1 - error if np.isfinite(error) else 0.0
         row = {"groups": list(groups.names), "accuracy": accuracy}
         files.append_line(folder / CHILDREN, row)
+        stop_if_asked()
         console.print(f"{groups}: validation error {100 * (1 - accuracy):.2f} %")
         return accuracy
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 from rich.console import Console
@@ -36,6 +36,8 @@ DRAWS = 999
 @dataclasses.dataclass(frozen=True)
 class GuidedTask(SingleTask):
     """Let an exact test of a symmetric network's gradients name the groups."""
+
+    COMMAND: ClassVar[str] = "guide"
 
     groups: tuple[str, ...] | None = None
     """Subgroups that may be named, with all that two of them generate; all subgroups if
@@ -253,14 +255,12 @@ class Stages:
         variables = weights_of(state).variables
         images, labels = self.tested
         self.journal.say(f"testing with {len(labels)} training images")
-        report = eq.symmetry_test(
+        report = test_of(
             variables,
-            model=model,
-            x=images,
-            y=labels,
-            key=key_of_test(task.seed, stage),
+            model,
+            (images, labels),
+            key_of_test(task.seed, stage),
             level=task.level,
-            draws=max(DRAWS, math.ceil(1 / task.level)),
             groups=task.candidates_of(model.symmetry(dataset.image_shape[:-1])),
         )
         self.journal.say(report)
@@ -331,6 +331,37 @@ class Stages:
         }
         found = evident_schedule(model.architecture, model.layer_names, rows)
         return found, {"evidence_for_relaxing": told}
+
+
+def test_of(
+    variables: Any,
+    model: Any,
+    samples: tuple[Any, Any],
+    key: jax.Array,
+    *,
+    level: float,
+    groups: tuple[eq.Group, ...] | None,
+) -> eq.SymmetryTest:
+    """Return a symmetry test with draws enough for its level.
+
+    Args:
+      variables: of the probe.
+      model: the probe.
+      samples: images and labels.
+      key: of the draws.
+      level: of the test.
+      groups: those to test; None for all.
+    """
+    return eq.symmetry_test(
+        variables,
+        model=model,
+        x=samples[0],
+        y=samples[1],
+        key=key,
+        level=level,
+        draws=max(DRAWS, math.ceil(1 / level)),
+        groups=groups,
+    )
 
 
 def key_of_test(seed: int, stage: int) -> jax.Array:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -68,6 +68,8 @@ CHILD = Length(passes=0.5, steps=125)
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
     """The settings that every experiment has."""
+
+    COMMAND: ClassVar[str]  # that runs it
 
     ambient: str = "D4"
     """Ambient group of the network; the groups of its layers are subgroups of it: C8,
@@ -318,10 +320,24 @@ class Task(abc.ABC):
 class MethodTask(Task):
     """A task that a comparison can run as one of its methods."""
 
+    USUAL: ClassVar[dict[str, Length]] = {"epochs": TRAINING}  # settings of lengths
+
     @property
     @abc.abstractmethod
     def passes(self) -> float:
         """Passes over the training images, of all networks and gradients together."""
+
+    def planned_steps(self, dataset: Dataset) -> int:
+        """Return how many training steps all networks take together, at most."""
+        return self.steps(self.with_lengths(dataset).passes, dataset)
+
+    def with_lengths(self, dataset: Dataset) -> MethodTask:
+        """Return these settings with the passes that depend on the data filled in."""
+        lengths: dict[str, Any] = {
+            name: self.passes_over(dataset, getattr(self, name), usual)
+            for name, usual in self.USUAL.items()
+        }
+        return dataclasses.replace(self, **lengths)
 
     def first_model(self) -> Any:
         """Return the network to begin with: the ambient group in all layers."""
