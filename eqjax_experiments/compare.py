@@ -43,11 +43,12 @@ def main(arguments: list[str] | None = None) -> None:
             return
         task, folder = shell.open_folder(console, settings, "compare")
     console.print(f"writing to {folder}")
-    with shell.interruptible(console, f"--name {folder.name} --resume"):
+    resume = f"--name {folder.name} --resume"
+    with shell.errors_end_it(console), shell.interruptible(console, resume):
         rows = task.run(folder, console)
-    comparison = summarize(rows, task.reference_name)
-    table = [dataclasses.asdict(line) for line in comparison.lines]
-    files.write_json(folder / "result.json", {"table": table})
+        comparison = summarize(rows, task.reference_name)
+        table = [dataclasses.asdict(line) for line in comparison.lines]
+        files.write_record(folder / files.RESULT, {"table": table})
     print_table(console, task.data_label, comparison)
 
 

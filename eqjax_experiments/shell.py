@@ -26,6 +26,7 @@ from eqjax_experiments.reports.printing import (
     say_what_the_data_are,
 )
 from eqjax_experiments.runs import run_folder
+from eqjax_experiments.runs.files import DamagedFileError
 from eqjax_experiments.tasks.task import MethodTask
 
 WIDTH = 160  # of what is printed into a file
@@ -71,12 +72,26 @@ def errors_end_it(console: Console) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible(console: Console, resume: str) -> Iterator[None]:
-    """Say how to continue when a command is interrupted, and end with status 130."""
+    """Say how to continue when a command is interrupted, and end with status 130.
+
+    A file that cannot be written, as on a full disk, or read ends it with status 2.
+    """
     try:
         yield
     except KeyboardInterrupt:
         console.print(f"interrupted; continue with: {resume}", markup=False)
         raise SystemExit(130) from None
+    except DamagedFileError as error:
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+    except OSError as error:
+        console.print(f"error: {error}", markup=False)
+        console.print(
+            f"what was saved before is kept; once there is room, or the file can be "
+            f"read, continue with: {resume}",
+            markup=False,
+        )
+        raise SystemExit(2) from None
 
 
 def parse(

@@ -65,7 +65,11 @@ def find(run: Path, member: str | None = None) -> Saved:
     """
     if (run / "network.json").exists() and member is None:
         return eq.load(run)
-    folders = sorted(path.parent for path in run.rglob("network.json"))
+    folders = sorted(
+        path.parent
+        for path in run.rglob("network.json")
+        if not path.parent.name.startswith(".")  # as those that are being written
+    )
     if not folders:
         raise FileNotFoundError(
             f"{run} holds no trained network; is the run at its end? "
