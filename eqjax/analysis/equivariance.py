@@ -12,9 +12,11 @@ import numpy as np
 from eqjax.fields.action import transform
 from eqjax.fields.fiber import Fiber
 from eqjax.fields.irreps import IrrepsFiber, turned
+from eqjax.groups.checks import check_array, check_group
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.ops.precision import accurate, norm
+from eqjax.training.checks import check_callable
 
 
 def equivariance_error(
@@ -51,6 +53,7 @@ def equivariance_error(
     >>> float(equivariance_error(blur, jnp.eye(5)[None, :, :, None], group=D4)) < 1e-6
     True
     """
+    _check(fn, x, group)
     errors = _errors(fn, x, group, (fiber_in, irreps_in), (fiber_out, irreps_out))
     return jnp.max(jnp.stack(list(errors.values())))
 
@@ -94,6 +97,7 @@ def assert_equivariant(
     Traceback (most recent call last):
     AssertionError: not equivariant to D4: rotation by 90°, ... by up to ...
     """
+    _check(fn, x, group)
     reference = _array(fn(x))
     if not np.any(np.asarray(reference)):
         raise ValueError(
@@ -110,6 +114,12 @@ def assert_equivariant(
             f"{worst:.1e}, more than {tolerance:.1e}; eq.symmetry(model, x) tells "
             "which layer breaks it"
         )
+
+
+def _check(fn: Any, x: Any, group: Any) -> None:
+    check_callable("fn", fn, "lambda x: model.apply(variables, x)")
+    check_group("group", group, closed=True)
+    check_array("x", _array(x))
 
 
 Mover = Callable[[Any, int], Any]  # what an element makes of an array, by its place

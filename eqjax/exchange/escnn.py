@@ -10,6 +10,7 @@ import numpy as np
 
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
 from eqjax.exchange.importing import from_conv
+from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 from eqjax.layers.conv import GroupConv
 from eqjax.layers.convolving import Basis
@@ -116,6 +117,7 @@ def from_escnn_norm(
     >>> variables["batch_stats"]["statistics"]["mean"].shape
     (2,)
     """
+    check_group("group", group)
     layer = BatchNorm(
         use_running_average=use_running_average,
         momentum=momentum,

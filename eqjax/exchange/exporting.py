@@ -28,7 +28,9 @@ from jax import export as jax_export
 from safetensors.numpy import load_file, save_file
 
 from eqjax.exchange.plain import Plain, to_plain
+from eqjax.groups.checks import check_choice
 from eqjax.morphism.matching import flat_variables, show, tied_model
+from eqjax.training.checks import check_model, check_variables
 
 Format = Literal["linen", "nnx", "jax_export", "safetensors", "onnx"]
 WRITTEN = ("jax_export", "safetensors", "onnx")
@@ -87,8 +89,9 @@ def export(
     >>> plain["params"]["conv1"]["kernel"].shape  # as that of nn.Conv(16, (5, 5))
     (5, 5, 1, 16)
     """
-    if format not in get_args(Format):
-        raise ValueError(f"format must be one of {get_args(Format)}, got {format!r}")
+    check_choice("format", format, get_args(Format))
+    check_model("model", model)
+    check_variables("variables", variables)
     if (path is None) == (format in WRITTEN):
         need = "needs a path" if path is None else "is not written; leave out the path"
         raise ValueError(f"format {format!r} {need}")

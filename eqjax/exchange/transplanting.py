@@ -24,6 +24,7 @@ from eqjax.layers.conv import GroupConv
 from eqjax.layers.norms import BatchNorm, FiberNorm
 from eqjax.morphism.carrying import under_stacked_axes
 from eqjax.morphism.matching import Path, TiedModel, show, tied_model
+from eqjax.training.checks import check_variables
 
 # What other libraries call the arrays of a layer.
 NAMES = {
@@ -115,6 +116,7 @@ def from_plain(
     norm1  norm1  D4     0 %
     head   head   D4     0 %
     """
+    check_variables("plain", plain)
     traced = tied_model(model, inputs, call_kwargs)
     source = _Source(plain, layout, paths or {})
     found: dict[Path, Any] = {}

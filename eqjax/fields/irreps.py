@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax.groups.angles import cos_sin, fraction_of
+from eqjax.groups.checks import check_array, check_group
 from eqjax.groups.group import Group
 
 KEPT = 64  # matrices; those of more elements are not kept
@@ -250,6 +251,8 @@ def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
     >>> lift_irreps(flow, "1", group=eq.dihedral(4)).shape
     (1, 6, 6, 8, 2)
     """
+    check_group("group", group)
+    check_array("x", x)
     ambient = group.ambient
     frames = representations(irreps, ambient.matrices)[ambient.inverse]
     _check(x, (frames.shape[-1],), irreps, group)
@@ -282,6 +285,8 @@ def lower_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
     >>> bool(jnp.allclose(lower_irreps(field, "1o", group=D4), vectors, atol=1e-6))
     True
     """
+    check_group("group", group)
+    check_array("x", x)
     matrices = representations(irreps, group.ambient.matrices)
     _check(x, matrices.shape[:2], irreps, group)
     weights = jnp.asarray(matrices / len(matrices), x.dtype)

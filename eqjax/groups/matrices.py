@@ -37,6 +37,8 @@ def check_orthogonal(matrices: np.ndarray | Sequence) -> np.ndarray:
         raise ValueError(
             f"expected matrices of shape (count, d, d), got shape {array.shape}"
         )
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected matrices of numbers, got {array.dtype}")
     if array.shape[-1] > 3:
         raise ValueError(
             f"groups act on 1, 2 or 3 spatial axes, got {array.shape[-1]}x"

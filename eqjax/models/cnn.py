@@ -10,6 +10,7 @@ import jax
 
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.fields.fiber import quotient
+from eqjax.groups.checks import check_choice, check_group, check_whole, whole_numbers
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import PARAMETRIZATIONS, Parametrization
 from eqjax.layers.blurring import blur_pool, blurring
@@ -17,7 +18,7 @@ from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 from eqjax.layers.norms import BatchNorm, ElementBatchNorm
 from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture
-from eqjax.models.stages import MOMENTUM, WithGroups, halving
+from eqjax.models.stages import MOMENTUM, WithGroups, check_architecture, halving
 from eqjax.ops.precision import accurate, mean
 from eqjax.ops.windows import Window, window
 
@@ -86,8 +87,14 @@ class EquivariantCNN(WithGroups, nn.Module):
 
     def __post_init__(self):
         """Check the settings against each other."""
-        for name in ("features", "pool_after"):  # lists do not hash
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_architecture(self.architecture)
+        for name, least in (("features", 1), ("pool_after", None)):  # as tuples: hash
+            numbers = whole_numbers(name, getattr(self, name), least)
+            object.__setattr__(self, name, numbers)
+        for name in ("head_features", "classes"):
+            check_whole(name, getattr(self, name))
+        if self.stabilizer is not None:
+            check_group("stabilizer", self.stabilizer)
         if isinstance(self.kernel_size, Sequence):
             object.__setattr__(self, "kernel_size", tuple(self.kernel_size))
         super().__post_init__()
@@ -97,8 +104,7 @@ class EquivariantCNN(WithGroups, nn.Module):
             ("head", self.head, ("invariant", "dense")),
             ("parametrization", self.parametrization, PARAMETRIZATIONS),
         ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+            check_choice(name, value, known)
         if not set(self.pool_after) <= set(range(1, len(self.features) + 1)):
             raise ValueError(
                 f"pool_after must name convolutions 1 to {len(self.features)}, got "

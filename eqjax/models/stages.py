@@ -9,12 +9,22 @@ import flax.linen as nn
 import jax
 
 from eqjax.constraints.base import Constraint, Tied
+from eqjax.groups.checks import check_whole, whole_numbers
 from eqjax.groups.group import Group
 from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture
 from eqjax.ops.windows import Window, sizes, window
 
 MOMENTUM = 0.9  # of running statistics, as the authors of the paper have it
+
+
+def check_architecture(value: Any) -> None:
+    """Raise TypeError unless an argument is an architecture."""
+    if not isinstance(value, Architecture):
+        raise TypeError(
+            "architecture must be an Architecture, such as "
+            f'eq.Architecture.parse(eq.dihedral(4), "D4 C4"), got {value!r}'
+        )
 
 
 class WithGroups:
@@ -97,7 +107,9 @@ class StagedModel(WithGroups, nn.Module):
 
     def __post_init__(self) -> None:
         """Check that there is a group, and a constraint, for every stage."""
-        object.__setattr__(self, "features", tuple(self.features))
+        check_architecture(self.architecture)
+        check_whole("kernel_size", self.kernel_size)
+        object.__setattr__(self, "features", whole_numbers("features", self.features))
         if not isinstance(self.constraint, Constraint):
             object.__setattr__(self, "constraint", tuple(self.constraint))
         super().__post_init__()

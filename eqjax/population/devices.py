@@ -10,6 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from eqjax.groups.checks import check_whole
 from eqjax.ops.convolution import prefer
 
 MEMBERS, DATA = "population", "data"  # the axes of a mesh
@@ -37,10 +38,7 @@ class Strategy:
     def __post_init__(self):
         """Check sizes, and round the width up to a multiple of the mesh."""
         for name in ("width", "steps_per_call"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+            check_whole(name, getattr(self, name))
         if self.mesh is not None:
             if self.mesh.axis_names != (MEMBERS, DATA):
                 raise ValueError(
@@ -92,10 +90,15 @@ def device_mesh(
     >>> device_mesh(jax.devices()[:1]) is None  # one device needs no mesh
     True
     """
+    check_whole("data", data)
+    if not isinstance(devices, Sequence | None) or isinstance(devices, str):
+        raise TypeError(
+            f"devices must be a sequence, such as jax.devices(), got {devices!r}"
+        )
     devices = jax.devices() if devices is None else list(devices)
     if not devices:
         raise ValueError("a mesh needs at least one device, got none")
-    if data < 1 or len(devices) % data:
+    if len(devices) % data:
         divisors = [d for d in range(1, len(devices) + 1) if len(devices) % d == 0]
         raise ValueError(
             f"{len(devices)} devices cannot be split by {data} along the data axis; "

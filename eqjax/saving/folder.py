@@ -52,6 +52,7 @@ from eqjax.saving.storage import (
     read,
     restored_array,
 )
+from eqjax.training.checks import check_model, check_variables
 
 BATCH = 256  # images that are predicted at a time
 VARIABLES, OPTIMIZER = "variables", "optimizer"
@@ -175,6 +176,10 @@ def save(
     >>> saved.model == layer, saved.extra
     (True, {'note': 'untrained'})
     """
+    check_model("model", model)
+    check_variables("variables", variables)
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names must be several strings, got {class_names!r}")
     path = Path(folder)
     if path.exists() and not (path / DESCRIPTION).exists() and any(path.iterdir()):
         raise ValueError(f"{path} holds something else; save into another folder")

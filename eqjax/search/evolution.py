@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from eqjax.groups.checks import check_whole
 from eqjax.groups.group import Group, difference
 from eqjax.groups.text import Echoed, WithSettings, table
 from eqjax.models.architecture import Architecture
@@ -90,8 +91,8 @@ class Evolution(WithSettings):
         """Reject sizes that leave nothing to search."""
         for name in ("population_size", "children"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_whole(name, value)
         if self.candidates is not None:
             object.__setattr__(self, "candidates", tuple(self.candidates))
             self._check_candidates()

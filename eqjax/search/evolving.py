@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import optax
 
+from eqjax.groups.checks import check_whole
 from eqjax.groups.text import Echoed, WithSettings
 from eqjax.models.architecture import Architecture
 from eqjax.population.devices import Strategy
@@ -20,6 +21,7 @@ from eqjax.search.evolution import Evolution, SearchState
 from eqjax.search.loop import Checkpoint, SearchLoop
 from eqjax.search.verdicts import Verdict, verdict
 from eqjax.training.batches import Split
+from eqjax.training.checks import check_callable, check_optimizer
 from eqjax.training.losses import LossFn, cross_entropy
 
 
@@ -129,6 +131,15 @@ def evolve(
     >>> found.best.model.apply(found.best.variables, images).shape
     (8, 2)
     """
+    _check(make_model, start, train, validation, optimizer)
+    for name, value, least in (
+        ("generations", generations, 0),
+        ("first_steps", first_steps, 1),
+        ("steps", steps, 1),
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+    ):
+        check_whole(name, value, least)
     size = min(batch_size, len(train[1]))
     inputs = jax.ShapeDtypeStruct((size, *train[0].shape[1:]), train[0].dtype)
     model = make_model(start)
@@ -164,6 +175,25 @@ def evolve(
     candidates = search.candidates or start.ambient.subgroups
     named = verdict(records, start.ambient, candidates, loop.selecting_samples)
     return Evolved(point.state, _networks(point, make_model), named, tuple(records))
+
+
+def _check(
+    make_model: Any, start: Any, train: Any, validation: Any, optimizer: Any
+) -> None:
+    """Raise TypeError unless all of these are what they are taken for."""
+    check_callable("make_model", make_model, "lambda groups: eq.exact(groups)")
+    if not isinstance(start, Architecture):
+        raise TypeError(
+            "start must be an Architecture, such as "
+            f"eq.Architecture.uniform(eq.dihedral(4), 3), got {start!r}"
+        )
+    for name, split in (("train", train), ("validation", validation)):
+        if not isinstance(split, tuple | list) or len(split) != 2:
+            raise TypeError(
+                f"{name} must be a pair (samples, targets), got a "
+                f"{type(split).__name__}"
+            )
+    check_optimizer("optimizer", optimizer)
 
 
 def _networks(

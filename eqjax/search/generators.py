@@ -21,9 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from eqjax.groups.checks import check_choice, check_whole
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.models.architecture import Architecture
+from eqjax.training.checks import check_callable
 
 Bits = tuple[int, ...]
 
@@ -301,13 +303,13 @@ def search_generators(
     >>> str(found.best), len(found.accuracies)
     ('D4 D4', 10)
     """
-    if agent not in AGENTS:
-        known = ", ".join(map(repr, AGENTS))
-        raise ValueError(f"agent must be one of {known}, got {agent!r}")
-    if trainings < 1 or steps < 1:
-        raise ValueError(
-            f"trainings and steps must be at least 1, got {trainings} and {steps}"
-        )
+    check_callable("evaluate", evaluate, "lambda architecture: 0.9")
+    if not isinstance(space, GeneratorSpace):
+        raise TypeError(f"space must be a GeneratorSpace, got {space!r}")
+    check_choice("agent", agent, AGENTS)
+    check_whole("trainings", trainings)
+    check_whole("steps", steps)
+    check_whole("seed", seed, 0)
     chooser = AGENTS[agent](space.bits, seed)
     state: Bits = (0,) * space.bits
     start = space.architecture(state)
