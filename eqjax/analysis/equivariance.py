@@ -12,11 +12,10 @@ import numpy as np
 from eqjax.fields.action import transform
 from eqjax.fields.fiber import Fiber
 from eqjax.fields.irreps import IrrepsFiber, turned
-from eqjax.groups.checks import check_array, check_group
+from eqjax.groups.checks import check_array, check_callable, check_group
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.ops.precision import accurate, norm
-from eqjax.training.checks import check_callable
 
 
 def equivariance_error(
@@ -99,6 +98,7 @@ def assert_equivariant(
     """
     _check(fn, x, group)
     reference = _array(fn(x))
+    check_array("fn(x)", reference)
     if not np.any(np.asarray(reference)):
         raise ValueError(
             "fn(x) is zero everywhere, which says nothing; pass other inputs or weights"
@@ -177,6 +177,7 @@ def _errors(
     Kinds are a fiber and irreps. Outputs without space are invariants, if not irreps.
     """
     reference = fn(x)
+    check_array("fn(x)", _array(reference))
     size = norm(_array(reference))
     move_in, move_out = _mover(group, *kind_in), _mover(group, *kind_out)
     moves = reference.ndim > 2 or kind_out[1] is not None

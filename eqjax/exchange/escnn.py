@@ -128,6 +128,12 @@ def from_escnn_norm(
 
     def per_field(name: str, values: Any) -> np.ndarray:
         given = np.asarray(values)
+        if given.ndim != 1 or not given.size or given.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{name} must be numbers, one per channel, got {values!r:.60}"
+            )
+        if not np.isfinite(given).all():
+            raise ValueError(f"{name} must be finite, got {values!r:.60}")
         fields = given.reshape(-1, size) if given.size % size == 0 else given[:, None]
         if np.ptp(fields, axis=1).max() > TIED * max(1.0, np.abs(given).max()):
             raise ValueError(

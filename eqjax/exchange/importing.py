@@ -205,6 +205,8 @@ def from_conv(
         for name, value in asked.items()
     }
     weights = np.asarray(plain.kernel)
+    if not np.isfinite(weights).all():
+        raise ValueError("kernel must be finite, got some that is not a number")
     if weights.ndim != group.dimension + 2:
         raise ValueError(
             f"a kernel for {group!r} has {group.dimension} axes of taps, in and out, "
@@ -251,7 +253,10 @@ def from_conv(
     if fields_first:
         chosen = fields_last(real_out, targets.size)[chosen]
     if plain.bias is not None:
-        real["bias"] = np.asarray(plain.bias)[chosen]
+        offset = np.asarray(plain.bias)
+        if offset.shape != (real_out,):
+            raise ValueError(f"bias must have shape ({real_out},), got {offset.shape}")
+        real["bias"] = offset[chosen]
     full = full_arrays_of(layer, {n: jnp.asarray(a) for n, a in real.items()}, split)
     found: dict[str, dict[str, Any]] = {}
     for (kind, name), value in layer.write(full).items():

@@ -86,6 +86,8 @@ class IrrepsFiber:
     def __post_init__(self):
         """Keep the irreps as text, which compares and hashes."""
         terms = _parsed(str(self.irreps))
+        if not terms:
+            raise ValueError(f"expected irreps of O(3) or O(2), got {self.irreps!r}")
         text = "+".join(f"{copies}x{irrep}" for copies, irrep in terms)
         object.__setattr__(self, "irreps", text)
 
@@ -253,7 +255,7 @@ def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
     """
     check_group("group", group)
     check_array("x", x)
-    ambient = group.ambient
+    ambient, irreps = group.ambient, str(irreps)
     frames = representations(irreps, ambient.matrices)[ambient.inverse]
     _check(x, (frames.shape[-1],), irreps, group)
     return jnp.einsum(
@@ -287,6 +289,7 @@ def lower_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
     """
     check_group("group", group)
     check_array("x", x)
+    irreps = str(irreps)
     matrices = representations(irreps, group.ambient.matrices)
     _check(x, matrices.shape[:2], irreps, group)
     weights = jnp.asarray(matrices / len(matrices), x.dtype)

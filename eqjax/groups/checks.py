@@ -7,6 +7,7 @@ use would stumble over: a string for a number, a name for a group, a list for an
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -104,6 +105,18 @@ def check_array(name: str, value: Any) -> None:
             f"{name} must be an array, got a {type(value).__name__}: {value!r:.60}"
             f"{hint}"
         )
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is the path of a file or a folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {value!r}")
+
+
+def check_callable(name: str, value: Any, such_as: str) -> None:
+    """Raise TypeError unless an argument can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, such as {such_as}, got {value!r}")
 
 
 def check_choice(name: str, value: Any, known: Any) -> None:

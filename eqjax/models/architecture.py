@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -108,6 +109,15 @@ class Architecture:
 
     def __repr__(self) -> str:
         return f"Architecture({self})"
+
+
+def check_architecture(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is an architecture."""
+    if not isinstance(value, Architecture):
+        raise TypeError(
+            f"{name} must be an Architecture, such as "
+            f'eq.Architecture.parse(eq.dihedral(4), "D4 C4"), got {value!r}'
+        )
 
 
 def enumerate_architectures(

@@ -9,22 +9,25 @@ import flax.linen as nn
 import jax
 
 from eqjax.constraints.base import Constraint, Tied
-from eqjax.groups.checks import check_whole, whole_numbers
+from eqjax.groups.checks import check_whole, several, whole_numbers
 from eqjax.groups.group import Group
 from eqjax.layers.pooling import avg_pool
-from eqjax.models.architecture import Architecture
+from eqjax.models.architecture import Architecture, check_architecture
+from eqjax.ops.precision import check_dtype
 from eqjax.ops.windows import Window, sizes, window
 
 MOMENTUM = 0.9  # of running statistics, as the authors of the paper have it
 
 
-def check_architecture(value: Any) -> None:
-    """Raise TypeError unless an argument is an architecture."""
-    if not isinstance(value, Architecture):
-        raise TypeError(
-            "architecture must be an Architecture, such as "
-            f'eq.Architecture.parse(eq.dihedral(4), "D4 C4"), got {value!r}'
-        )
+def check_constraint(value: Any) -> None:
+    """Raise TypeError unless an argument is a constraint, or a sequence of some."""
+    if isinstance(value, Constraint):
+        return
+    for each in several("constraint", value, "Constraints, or one, such as eq.Tied()"):
+        if not isinstance(each, Constraint):
+            raise TypeError(
+                f"constraint must hold Constraints, such as eq.Tied(), got {each!r}"
+            )
 
 
 class WithGroups:
@@ -107,8 +110,10 @@ class StagedModel(WithGroups, nn.Module):
 
     def __post_init__(self) -> None:
         """Check that there is a group, and a constraint, for every stage."""
-        check_architecture(self.architecture)
+        check_architecture("architecture", self.architecture)
         check_whole("kernel_size", self.kernel_size)
+        check_constraint(self.constraint)
+        check_dtype("dtype", self.dtype)
         object.__setattr__(self, "features", whole_numbers("features", self.features))
         if not isinstance(self.constraint, Constraint):
             object.__setattr__(self, "constraint", tuple(self.constraint))

@@ -23,7 +23,14 @@ from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv
 from eqjax.layers.convolving import Convolving
 from eqjax.layers.norms import BatchNorm
-from eqjax.morphism.matching import Path, TiedModel, flat_variables, show, tied_model
+from eqjax.morphism.matching import (
+    Path,
+    TiedModel,
+    check_held,
+    flat_variables,
+    show,
+    tied_model,
+)
 from eqjax.morphism.regrouping import as_path
 from eqjax.training.checks import check_model
 
@@ -99,6 +106,7 @@ def grow(
         return origins.get(path, None if path in moved else path)
 
     flat = flat_variables(variables)
+    check_held(old, flat)
     init = jax.jit(lambda k, a: target.init(k, *a, **keywords))
     found: Flat = flat_variables(init(key, arguments))
     added = {}

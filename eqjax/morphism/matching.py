@@ -207,6 +207,21 @@ def flat_variables(variables: Mapping[str, Any]) -> dict[Path, Any]:
     return flatten_dict(flax.core.unfreeze(nn.meta.unbox(dict(variables))))
 
 
+def check_held(model: TiedModel, flat: Mapping[Path, Any]) -> None:
+    """Raise unless variables are all those of the source of a morphism.
+
+    Raises:
+      ValueError: one lacks, is left over or has another shape; it is named.
+    """
+    for path in flat:
+        if path[0] == PARAMS and path not in model.shapes:
+            raise ValueError(f"the source model has no variable {show(path)}")
+    for path, shape in model.shapes.items():
+        if path not in flat:
+            raise ValueError(f"variables of the source model lack {show(path)}")
+        check_shape(path, flat[path], shape)
+
+
 def check_shape(path: Path, leaf: Any, expected: Any) -> None:
     """Raise unless a leaf has the shape expected at a path."""
     if leaf.shape != expected.shape:

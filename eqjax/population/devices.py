@@ -10,7 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from eqjax.groups.checks import check_whole
+from eqjax.groups.checks import check_whole, several
 from eqjax.ops.convolution import prefer
 
 MEMBERS, DATA = "population", "data"  # the axes of a mesh
@@ -40,6 +40,10 @@ class Strategy:
         for name in ("width", "steps_per_call"):
             check_whole(name, getattr(self, name))
         if self.mesh is not None:
+            if not isinstance(self.mesh, Mesh):
+                raise TypeError(
+                    f"mesh must be a Mesh, as eq.device_mesh makes, got {self.mesh!r}"
+                )
             if self.mesh.axis_names != (MEMBERS, DATA):
                 raise ValueError(
                     f"a mesh needs the axes {(MEMBERS, DATA)}, got "
@@ -72,6 +76,19 @@ class Strategy:
         )
 
 
+def several_devices(value: Any) -> tuple[jax.Device, ...]:
+    """Return a sequence of devices as a tuple.
+
+    Raises:
+      TypeError: it is something else.
+    """
+    found = several("devices", value, "devices, such as jax.devices()")
+    for each in found:
+        if not isinstance(each, jax.Device):
+            raise TypeError(f"devices must be some of jax.devices(), got {each!r}")
+    return found
+
+
 def device_mesh(
     devices: Sequence[jax.Device] | None = None, data: int = 1
 ) -> Mesh | None:
@@ -91,11 +108,7 @@ def device_mesh(
     True
     """
     check_whole("data", data)
-    if not isinstance(devices, Sequence | None) or isinstance(devices, str):
-        raise TypeError(
-            f"devices must be a sequence, such as jax.devices(), got {devices!r}"
-        )
-    devices = jax.devices() if devices is None else list(devices)
+    devices = jax.devices() if devices is None else list(several_devices(devices))
     if not devices:
         raise ValueError("a mesh needs at least one device, got none")
     if len(devices) % data:

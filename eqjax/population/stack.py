@@ -28,7 +28,7 @@ import optax
 from jax import lax
 
 from eqjax import training
-from eqjax.groups.checks import check_array
+from eqjax.groups.checks import check_array, check_callable
 from eqjax.groups.text import WithSettings
 from eqjax.population import encoding
 from eqjax.population.devices import DATA, MEMBERS, Strategy, fetch, over_members, place
@@ -94,6 +94,12 @@ class Population(WithSettings):
         check_model("model", self.model)
         check_optimizer("optimizer", self.optimizer)
         check_array("inputs", self.inputs)
+        check_callable("loss_fn", self.loss_fn, "eq.training.cross_entropy")
+        if not isinstance(self.strategy, Strategy):
+            raise TypeError(
+                f"strategy must be a Strategy, such as eq.Strategy(), got "
+                f"{self.strategy!r}"
+            )
         inputs = jax.ShapeDtypeStruct(self.inputs.shape, self.inputs.dtype)
         object.__setattr__(self, "inputs", inputs)
         check_images(inputs)

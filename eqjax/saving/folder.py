@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_array, check_path
 from eqjax.morphism.variables import morph
 from eqjax.saving.describing import describe, restore
 from eqjax.saving.prediction import (
@@ -176,7 +177,10 @@ def save(
     >>> saved.model == layer, saved.extra
     (True, {'note': 'untrained'})
     """
+    check_path("folder", folder)
     check_model("model", model)
+    if inputs is not None:
+        check_array("inputs", inputs)
     check_variables("variables", variables)
     if isinstance(class_names, str):
         raise TypeError(f"class_names must be several strings, got {class_names!r}")
@@ -271,6 +275,7 @@ def load(
     >>> relaxed.variables["params"]["kernel"].shape
     (18, 3, 2)
     """
+    check_path("folder", folder)
     path = Path(folder)
     text, stored = read(path)
     changed = text.get(DIGEST, "") not in ("", digest(text))

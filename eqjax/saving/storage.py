@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load as loads
 
 FORMAT, VERSION = "a network of eqjax", 1
 DESCRIPTION, WEIGHTS = "network.json", "weights.safetensors"
@@ -90,10 +90,11 @@ def _weights(path: Path, text: Mapping[str, Any]) -> list[tuple[str, np.ndarray]
     file = path / WEIGHTS
     if not file.exists():
         raise FileNotFoundError(f"{path} lacks its {WEIGHTS}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != text.get("sha256"):
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != text.get("sha256"):
         raise ValueError(f"{file} is damaged: it is not what was written")
     try:
-        return list(load_file(file).items())
+        return list(loads(content).items())
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
 

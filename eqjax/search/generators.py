@@ -21,11 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eqjax.groups.checks import check_choice, check_whole
+from eqjax.groups.checks import check_callable, check_choice, check_number, check_whole
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.models.architecture import Architecture
-from eqjax.training.checks import check_callable
 
 Bits = tuple[int, ...]
 
@@ -313,7 +312,13 @@ def search_generators(
     chooser = AGENTS[agent](space.bits, seed)
     state: Bits = (0,) * space.bits
     start = space.architecture(state)
-    known_accuracies = {start: evaluate(start)}
+
+    def accuracy_of(groups: Architecture) -> float:
+        found = evaluate(groups)
+        check_number("what evaluate returns", found)
+        return found
+
+    known_accuracies = {start: accuracy_of(start)}
     walk: list[tuple[Architecture, float]] = []
     for _ in range(steps):
         action = chooser.act(state)
@@ -322,7 +327,7 @@ def search_generators(
         if groups not in known_accuracies:
             if len(known_accuracies) == trainings:
                 break
-            known_accuracies[groups] = evaluate(groups)
+            known_accuracies[groups] = accuracy_of(groups)
         accuracy = known_accuracies[groups]
         gain = accuracy - known_accuracies[start]
         reward = gain * math.exp(abs(gain))

@@ -92,7 +92,7 @@ def check_batches(
 def check_model(name: str, value: Any) -> None:
     """Raise TypeError unless an argument is a linen module."""
     if not isinstance(value, nn.Module):
-        hint = "; call it first" if isinstance(value, type) else ""
+        hint = "; call it first" if callable(value) else ""
         raise TypeError(
             f"{name} must be a linen module, as eq.exact(...) returns, got "
             f"{value!r:.80}{hint}"
@@ -118,7 +118,9 @@ def check_optimizer(name: str, value: Any) -> None:
         )
 
 
-def check_callable(name: str, value: Any, such_as: str) -> None:
-    """Raise TypeError unless an argument can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, such as {such_as}, got {value!r}")
+def check_pair(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is a pair of samples and targets."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(
+            f"{name} must be a pair (samples, targets), got a {type(value).__name__}"
+        )

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from eqjax.groups.checks import check_number
-from eqjax.training.checks import check_callable, check_optimizer
+from eqjax.groups.checks import check_callable, check_number
+from eqjax.training.checks import check_optimizer
 
 GAMMA = "gamma"  # name of the parameters
 

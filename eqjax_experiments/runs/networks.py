@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ def save(
     )
 
 
+def _folders(run: Path) -> Iterator[Path]:
+    """Yield the folders of all networks, but of none that is being written."""
+    for folder, inside, names in os.walk(run):  # what vanishes meanwhile is no error
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        if "network.json" in names:
+            yield Path(folder)
+
+
 def find(run: Path, member: str | None = None) -> Saved:
     """Return a network of a run, or the one that a folder holds itself.
 
@@ -65,11 +74,7 @@ def find(run: Path, member: str | None = None) -> Saved:
     """
     if (run / "network.json").exists() and member is None:
         return eq.load(run)
-    folders = sorted(
-        path.parent
-        for path in run.rglob("network.json")
-        if not path.parent.name.startswith(".")  # as those that are being written
-    )
+    folders = sorted(_folders(run))
     if not folders:
         raise FileNotFoundError(
             f"{run} holds no trained network; is the run at its end? "

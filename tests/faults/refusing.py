@@ -1,6 +1,6 @@
 """Bad calls, and what each of them must come to: an error of ours that says why."""
 
-import inspect
+import functools
 import traceback
 from pathlib import Path
 
@@ -34,11 +34,11 @@ RELAXED = MODEL.clone(architecture=eq.Architecture.parse(D4, "D4 C4"))
 class Lazy:
     """Variables that are made when the first test needs them."""
 
-    def __getattr__(self, name):
-        self.variables = jax.jit(MODEL.init)(KEY, IMAGE)
-        self.conv = eq.GroupConv(2, 3, group=D4)
-        self.conv_variables = jax.jit(self.conv.init)(KEY, FIELD)
-        return self.__dict__[name]
+    conv = eq.GroupConv(2, 3, group=D4)
+
+    @functools.cached_property
+    def variables(self):
+        return jax.jit(MODEL.init)(KEY, IMAGE)
 
 
 MADE = Lazy()
@@ -47,11 +47,6 @@ MADE = Lazy()
 def run(layer, x, **settings):
     """Initialize and call a layer."""
     return jax.eval_shape(layer.init_with_output, KEY, x, **settings)
-
-
-def plain(function):
-    """A function as users have it: without the tests' checks of annotations."""
-    return inspect.unwrap(function)
 
 
 def refused(call, match):

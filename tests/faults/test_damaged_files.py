@@ -199,7 +199,7 @@ def test_archives_of_somebody(archive, save):
         kept = {name: arrays[name] for name in arrays.files}
     save(archive, **kept)
     expected = read_archive(archive)
-    for what, content in damaged(archive.read_bytes(), 1):
+    for what, content in damaged(archive.read_bytes(), 13):
         archive.write_bytes(content)
         found, message = attempt(read_archive, archive)
         if message is not None:
@@ -216,7 +216,7 @@ def test_tables_of_schedules(tmp_path):
     arrays |= {"steps": np.array([250]), "parameters": np.array([10, 20])}
     assert set(arrays) == {*METRICS, *DESCRIBED}
     np.savez(path, **arrays)
-    for what, content in damaged(path.read_bytes(), 1):
+    for what, content in damaged(path.read_bytes(), 23):
         path.write_bytes(content)
         found, message = attempt(Schedules.load, path)
         if message is not None:

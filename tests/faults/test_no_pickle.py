@@ -13,7 +13,7 @@ SOURCES = [
 ]
 PICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve"}
 PICKLING |= {"marshal", "jsonpickle"}
-LOADERS = ("numpy.load", "numpy.lib.npyio.load", "jax.numpy.load")
+LOADERS = ("numpy.load", "numpy.lib.npyio.load")
 UNPICKLERS = ("torch.load", "torch.save", "pandas.read_pickle", "jax.numpy.load")
 UNPICKLERS += ("orbax.checkpoint.PyTreeCheckpointer", "numpy.lib.format.read_array")
 
@@ -32,6 +32,15 @@ def names_of(tree):
     return found
 
 
+def imported(tree):
+    """The full name of everything that is imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def dotted(node, names):
     """The full name of what is called, as far as imports tell."""
     if isinstance(node, ast.Attribute):
@@ -43,7 +52,7 @@ def faults(text):
     """All that a source does with pickles, or might."""
     tree = ast.parse(text)
     names = names_of(tree)
-    for name in names.values():
+    for name in imported(tree):
         if PICKLING & set(name.split(".")):
             yield f"imports {name}"
     for node in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
