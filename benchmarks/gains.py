@@ -74,7 +74,7 @@ def train_all(path: Path, seeds: int) -> None:
     """Train everything that the file does not have."""
     arrays: dict[str, Any] = {}
     if path.exists():
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
     for seed, task in itertools.product(range(seeds), digits.VARIANTS):
         if f"{task}/{seed}/losses" not in arrays:
@@ -134,7 +134,7 @@ def main() -> None:
     if options.read is None:
         parser.error("give --train FILE or --read FILE")
     rows: dict[str, dict[str, float]] = {}
-    with np.load(options.read) as file:
+    with np.load(options.read, allow_pickle=False) as file:
         for task, seed in itertools.product(digits.VARIANTS, range(options.seeds)):
             if f"{task}/{seed}/losses" in file.files:
                 rows[f"{task}, seed {seed}"] = compare(file, task, seed)

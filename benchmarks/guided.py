@@ -113,7 +113,7 @@ def main() -> None:
     options = parser.parse_args()
     tested: dict[str, list[dict[str, Any]]] = {}
     tasks: dict[str, Any] = {}
-    with np.load(options.probes) as file:
+    with np.load(options.probes, allow_pickle=False) as file:
         for task, seed in itertools.product(digits.VARIANTS, range(options.seeds)):
             tested.setdefault(task, []).append(named(file, task, seed))
             print(f"{task}, seed {seed}: {tested[task][-1]['named']}", flush=True)

@@ -117,7 +117,7 @@ def main() -> None:
     found: dict[str, dict[str, Any]] = {"environments": {}, "rows": {}, "summary": {}}
     if options.json and options.json.exists():
         found = json.loads(options.json.read_text())
-    with np.load(options.probes) as file:
+    with np.load(options.probes, allow_pickle=False) as file:
         for name, setting in SETTINGS.items():
             if len(found["rows"].get(name, ())) < options.seeds * len(TASKS):
                 measure(file, name, setting, options.seeds, found)

@@ -163,7 +163,7 @@ def main() -> None:
     end = time.perf_counter() + options.seconds
     arrays: dict[str, Any] = {"finals": np.array(list(finals()))}
     if options.out.exists():
-        with np.load(options.out) as file:
+        with np.load(options.out, allow_pickle=False) as file:
             arrays = dict(file)
     needed, done = 0.0, 0
     for seed, task in itertools.product(options.seeds, digits.VARIANTS):

@@ -139,7 +139,7 @@ class Truth:
         if not path.exists():
             self.arrays["parameters"] = np.array(list(map(parameters, plan.models)))
             return
-        with np.load(path) as found:
+        with np.load(path, allow_pickle=False) as found:
             for name, expected in described.items():
                 if not np.array_equal(found[name], expected):
                     raise ValueError(

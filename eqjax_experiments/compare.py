@@ -57,11 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
         task, folder = shell.open_folder(console, settings)
     console.print(f"writing to {folder}")
     resume = shell.command_line(task.COMMAND, "--name", folder.name, "--resume")
-    with shell.interruptible(console, resume):
+    with shell.errors_end_it(console), shell.interruptible(console, resume):
         rows = task.run(folder, console)
-    comparison = summarize(rows, task.reference_name)
-    table = [dataclasses.asdict(line) for line in comparison.lines]
-    files.write_json(folder / "result.json", {"table": table})
+        comparison = summarize(rows, task.reference_name)
+        table = [dataclasses.asdict(line) for line in comparison.lines]
+        files.write_record(folder / files.RESULT, {"table": table})
     print_table(console, task.data_label, comparison)
     output.write({"run": str(folder), "table": table})
 

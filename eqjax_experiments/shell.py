@@ -31,6 +31,7 @@ from eqjax_experiments.reports.printing import (
     say_what_the_data_are,
 )
 from eqjax_experiments.runs import files, run_folder
+from eqjax_experiments.runs.files import DamagedFileError
 from eqjax_experiments.tasks.cost import Cost, cost_of
 from eqjax_experiments.tasks.task import MethodTask
 
@@ -115,6 +116,8 @@ def errors_end_it(console: Console) -> Iterator[None]:
 def interruptible(console: Console, resume: str) -> Iterator[None]:
     """Let a command be interrupted, say how to continue, and end with status 130.
 
+    A file that cannot be written, as on a full disk, or read ends it with status 2.
+
     Args:
       console: to print on.
       resume: the command that continues.
@@ -126,6 +129,19 @@ def interruptible(console: Console, resume: str) -> Iterator[None]:
         console.quiet = False
         console.print(f"interrupted; continue with: {resume}", markup=False)
         raise SystemExit(130) from None
+    except DamagedFileError as error:
+        console.quiet = False
+        console.print(f"error: {error}", markup=False)
+        raise SystemExit(2) from None
+    except OSError as error:
+        console.quiet = False
+        console.print(f"error: {error}", markup=False)
+        console.print(
+            f"what was saved before is kept; once there is room, or the file can be "
+            f"read, continue with: {resume}",
+            markup=False,
+        )
+        raise SystemExit(2) from None
 
 
 def command_line(command: str, *options: str) -> str:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 
 from eqjax.groups.axes import preserving_subgroup
+from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import distance
 from eqjax.morphism.matching import flat_variables, tied_model
@@ -51,6 +52,8 @@ def distances(
     conv1  0   0
     head   0   0
     """
+    for group in groups or ():
+        check_group("groups", group, closed=True)
     found = tied_model(model, inputs, call_kwargs)
     flat = flat_variables(variables)
     ledger = LayerTable()

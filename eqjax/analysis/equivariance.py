@@ -12,6 +12,7 @@ import numpy as np
 from eqjax.fields.action import transform
 from eqjax.fields.fiber import Fiber
 from eqjax.fields.irreps import IrrepsFiber, turned
+from eqjax.groups.checks import check_array, check_callable, check_group
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.ops.precision import accurate, norm
@@ -51,6 +52,7 @@ def equivariance_error(
     >>> float(equivariance_error(blur, jnp.eye(5)[None, :, :, None], group=D4)) < 1e-6
     True
     """
+    _check(fn, x, group)
     errors = _errors(fn, x, group, (fiber_in, irreps_in), (fiber_out, irreps_out))
     return jnp.max(jnp.stack(list(errors.values())))
 
@@ -94,7 +96,9 @@ def assert_equivariant(
     Traceback (most recent call last):
     AssertionError: not equivariant to D4: rotation by 90°, ... by up to ...
     """
+    _check(fn, x, group)
     reference = _array(fn(x))
+    check_array("fn(x)", reference)
     if not np.any(np.asarray(reference)):
         raise ValueError(
             "fn(x) is zero everywhere, which says nothing; pass other inputs or weights"
@@ -110,6 +114,12 @@ def assert_equivariant(
             f"{worst:.1e}, more than {tolerance:.1e}; eq.symmetry(model, x) tells "
             "which layer breaks it"
         )
+
+
+def _check(fn: Any, x: Any, group: Any) -> None:
+    check_callable("fn", fn, "lambda x: model.apply(variables, x)")
+    check_group("group", group, closed=True)
+    check_array("x", _array(x))
 
 
 Mover = Callable[[Any, int], Any]  # what an element makes of an array, by its place
@@ -167,6 +177,7 @@ def _errors(
     Kinds are a fiber and irreps. Outputs without space are invariants, if not irreps.
     """
     reference = fn(x)
+    check_array("fn(x)", _array(reference))
     size = norm(_array(reference))
     move_in, move_out = _mover(group, *kind_in), _mover(group, *kind_out)
     moves = reference.ndim > 2 or kind_out[1] is not None

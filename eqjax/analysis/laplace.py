@@ -33,6 +33,8 @@ from eqjax.analysis.gradients import (
     probed_layers,
     shuffled_blocks,
 )
+from eqjax.fields.checks import check_key
+from eqjax.groups.checks import check_number, check_whole
 from eqjax.groups.group import Group
 from eqjax.morphism.matching import flat_variables, tied_model
 from eqjax.morphism.report import LayerTable
@@ -98,9 +100,14 @@ def laplace_evidence(
     >>> found["conv1",]["D4"]
     0.0
     """
+    check_key("key", key)
     check_samples(x, y)
-    if precision is not None and not precision > 0:
-        raise ValueError(f"precision must be positive, got {precision}")
+    if precision is not None:
+        check_number("precision", precision)
+        if not precision > 0:
+            raise ValueError(f"precision must be positive, got {precision}")
+    if block_size is not None:
+        check_whole("block_size", block_size)
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
     traced = tied_model(model, inputs, call_kwargs)
     layers = probed_layers(traced, variables)

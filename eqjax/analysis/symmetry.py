@@ -25,6 +25,7 @@ from eqjax.analysis.random_values import random_inputs, random_variables
 from eqjax.analysis.repairs import explain
 from eqjax.analysis.report import BETWEEN, NETWORK, SymmetryReport, SymmetryRow
 from eqjax.fields.irreps import IrrepsFiber
+from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 from eqjax.groups.standard import dihedral, flip, full_octahedral
 from eqjax.layers.base import TiedModule
@@ -80,6 +81,8 @@ def symmetry(
     >>> report.faults[0].kept, report.faults[0].repair
     (Group(D1:i-j < D4), 'kernel_size=4 or a grid of 7x7')
     """
+    if group is not None:
+        check_group("group", group)
     given, keywords = random_inputs(inputs), dict(call_kwargs or {})
     arguments = given.fill(given.arrays)
     traced = tied_model(model, arguments, keywords).layers

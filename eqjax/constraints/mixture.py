@@ -31,6 +31,7 @@ from eqjax.constraints.base import (
     Parts,
 )
 from eqjax.constraints.collections import INITIAL_NORMS, MIXTURE
+from eqjax.groups.checks import check_number, several
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group, difference
 from eqjax.kernels.tied import Table, Tie
@@ -74,6 +75,7 @@ class Mixture(Constraint):
 
     def __post_init__(self):
         """Check the candidates against each other, and the settings."""
+        object.__setattr__(self, "groups", several("groups", self.groups, "Groups"))
         if not self.groups:
             raise ValueError("a mixture needs at least one candidate group, got none")
         for candidate in self.groups:
@@ -93,6 +95,8 @@ class Mixture(Constraint):
                 raise ValueError(f"candidate {candidate.name} is named twice")
         ordered = sorted(self.groups, key=self.groups[0].ambient.subgroups.index)
         object.__setattr__(self, "groups", tuple(ordered))
+        check_number("temperature", self.temperature)
+        check_number("prior", self.prior)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if not 0 <= self.prior <= 10 * self.temperature:

@@ -28,6 +28,7 @@ from eqjax.constraints.base import (
     Parts,
 )
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_number
 from eqjax.groups.group import Group
 from eqjax.groups.isotypic import isotypic_components
 from eqjax.kernels.tied import Table, Tie
@@ -135,6 +136,8 @@ class GammaProjection(OrthogonalParts):
     def __post_init__(self):
         """Reject settings that no layer can have."""
         object.__setattr__(self, "chain", tuple(self.chain))
+        check_number("start", self.start)
+        check_number("precision", self.precision)
         if not 0 <= self.start < float("inf"):
             raise ValueError(f"start must be at least 0, got {self.start}")
         if not 0 <= self.precision < float("inf"):
@@ -231,6 +234,8 @@ class NonStationary(OrthogonalParts):
 
     def __post_init__(self):
         """Reject settings that no layer can have."""
+        check_number("width", self.width)
+        check_number("precision", self.precision)
         if not 0 < self.width < float("inf"):
             raise ValueError(f"width must be positive, got {self.width}")
         if not 0 <= self.precision < float("inf"):

@@ -22,6 +22,7 @@ from eqjax.constraints.base import (
     output_elements,
 )
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_whole
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import Table, Tie
 
@@ -34,8 +35,7 @@ class _Banks(Constraint):
 
     def __post_init__(self):
         """Reject a sum of nothing."""
-        if self.banks < 1:
-            raise ValueError(f"banks must be at least 1, got {self.banks}")
+        check_whole("banks", self.banks)
 
     def symmetry(self, group: Group) -> Group:
         """Return the trivial group."""

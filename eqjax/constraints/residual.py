@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extras, Parts
+from eqjax.groups.checks import check_number
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import Table, Tie
 
@@ -48,6 +49,7 @@ class ResidualPathway(Constraint):
     def __post_init__(self):
         """Reject priors of no width."""
         for name in ("tied_precision", "residual_precision"):
+            check_number(name, getattr(self, name))
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 

@@ -28,6 +28,7 @@ from eqjax.constraints.base import (
     Parts,
 )
 from eqjax.constraints.collections import MIXTURE, PARAMS
+from eqjax.groups.checks import check_number
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import Table, Tie
 
@@ -82,6 +83,10 @@ class LearnedSharing(Constraint):
         if self.matrix not in get_args(Matrix):
             known = ", ".join(map(repr, get_args(Matrix)))
             raise ValueError(f"matrix must be one of {known}, got {self.matrix!r}")
+        check_number("spread", self.spread)
+        check_number("own", self.own)
+        check_number("trace", self.trace)
+        check_number("entropy", self.entropy)
         if not 0 < self.spread <= 1:
             raise ValueError(f"spread must be in (0, 1], got {self.spread}")
         if not 0 <= self.own < 1:
@@ -283,6 +288,9 @@ def partition_distance(first: Any, second: Any) -> int:
     from scipy.optimize import linear_sum_assignment
 
     first, second = np.ravel(first), np.ravel(second)
+    for name, each in (("first", first), ("second", second)):
+        if each.size and each.dtype.kind not in "biu":
+            raise ValueError(f"{name} must be whole numbers, got {each.dtype}")
     if first.shape != second.shape:
         raise ValueError(
             f"partitions need as many elements, got {len(first)} and {len(second)}"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Extras, Parts
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_number
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import Table, Tie
 
@@ -41,6 +42,7 @@ class SoftProjection(Constraint):
 
     def __post_init__(self):
         """Reject a softness outside [0, 1]."""
+        check_number("softness", self.softness)
         if not 0 <= self.softness <= 1:
             raise ValueError(f"softness must be in [0, 1], got {self.softness}")
         if self.learned and self.softness in (0, 1):

@@ -10,6 +10,7 @@ import numpy as np
 
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
 from eqjax.exchange.importing import from_conv
+from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 from eqjax.layers.conv import GroupConv
 from eqjax.layers.convolving import Basis
@@ -116,6 +117,7 @@ def from_escnn_norm(
     >>> variables["batch_stats"]["statistics"]["mean"].shape
     (2,)
     """
+    check_group("group", group)
     layer = BatchNorm(
         use_running_average=use_running_average,
         momentum=momentum,
@@ -126,6 +128,12 @@ def from_escnn_norm(
 
     def per_field(name: str, values: Any) -> np.ndarray:
         given = np.asarray(values)
+        if given.ndim != 1 or not given.size or given.dtype.kind not in "iuf":
+            raise ValueError(
+                f"{name} must be numbers, one per channel, got {values!r:.60}"
+            )
+        if not np.isfinite(given).all():
+            raise ValueError(f"{name} must be finite, got {values!r:.60}")
         fields = given.reshape(-1, size) if given.size % size == 0 else given[:, None]
         if np.ptp(fields, axis=1).max() > TIED * max(1.0, np.abs(given).max()):
             raise ValueError(

@@ -25,10 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from jax import export as jax_export
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from eqjax.exchange.plain import Plain, to_plain
+from eqjax.groups.checks import check_choice, check_path
 from eqjax.morphism.matching import flat_variables, show, tied_model
+from eqjax.training.checks import check_model, check_variables
 
 Format = Literal["linen", "nnx", "jax_export", "safetensors", "onnx"]
 WRITTEN = ("jax_export", "safetensors", "onnx")
@@ -87,8 +90,9 @@ def export(
     >>> plain["params"]["conv1"]["kernel"].shape  # as that of nn.Conv(16, (5, 5))
     (5, 5, 1, 16)
     """
-    if format not in get_args(Format):
-        raise ValueError(f"format must be one of {get_args(Format)}, got {format!r}")
+    check_choice("format", format, get_args(Format))
+    check_model("model", model)
+    check_variables("variables", variables)
     if (path is None) == (format in WRITTEN):
         need = "needs a path" if path is None else "is not written; leave out the path"
         raise ValueError(f"format {format!r} {need}")
@@ -138,6 +142,10 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     They are those of `export(..., format="linen")`: kernels (*taps, in, out).
 
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged, or holds something else.
+
     >>> import tempfile
     >>> import eqjax as eq
     >>> layer, x = eq.LiftingConv(2, 3, group=eq.dihedral(4)), jnp.ones((1, 8, 8, 1))
@@ -148,8 +156,12 @@ def read_plain(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     jax.tree.map(jnp.shape, read_plain(path))
     {'params': {'bias': (16,), 'kernel': (3, 3, 1, 16)}}
     """
-    flat = {tuple(name.split("/")): a for name, a in load_file(path).items()}
-    return unflatten_dict(flat)
+    check_path("path", path)
+    try:
+        arrays = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} holds no plain network: {error}") from None
+    return unflatten_dict({tuple(name.split("/")): a for name, a in arrays.items()})
 
 
 def describe(

@@ -30,10 +30,12 @@ from eqjax.exchange.channels import (
     real_arrays,
 )
 from eqjax.fields.fiber import Fiber, regular, trivial
+from eqjax.groups.checks import check_choice, check_group
 from eqjax.groups.group import Group
 from eqjax.layers.conv import GroupConv, LiftingConv
 from eqjax.layers.convolving import Basis
 from eqjax.ops.windows import Padding
+from eqjax.training.checks import check_variables
 
 Layout = Literal["HWIO", "OIHW", "escnn"]
 
@@ -113,6 +115,7 @@ def to_conv(layer: GroupConv, variables: Mapping[str, Any]) -> PlainConv:
             f"to_conv takes a convolution of eqjax, got {type(layer).__name__}; "
             "eq.export takes whole models, norms and all"
         )
+    check_variables("variables", variables)
     arrays = real_arrays(layer, layer.read(own_variables(variables)))
     return PlainConv(
         arrays["kernel"],
@@ -188,8 +191,8 @@ def from_conv(
     >>> bool(np.abs(plain + near.remainder["kernel"] - kernel).max() < 1e-10)
     True
     """
-    if layout not in get_args(Layout):
-        raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
+    check_choice("layout", layout, get_args(Layout))
+    check_group("group", group)
     plain = _plain(kernel, bias, variables, layout)
     asked: dict[str, Any] = {
         "strides": strides,
@@ -202,6 +205,8 @@ def from_conv(
         for name, value in asked.items()
     }
     weights = np.asarray(plain.kernel)
+    if not np.isfinite(weights).all():
+        raise ValueError("kernel must be finite, got some that is not a number")
     if weights.ndim != group.dimension + 2:
         raise ValueError(
             f"a kernel for {group!r} has {group.dimension} axes of taps, in and out, "
@@ -248,7 +253,10 @@ def from_conv(
     if fields_first:
         chosen = fields_last(real_out, targets.size)[chosen]
     if plain.bias is not None:
-        real["bias"] = np.asarray(plain.bias)[chosen]
+        offset = np.asarray(plain.bias)
+        if offset.shape != (real_out,):
+            raise ValueError(f"bias must have shape ({real_out},), got {offset.shape}")
+        real["bias"] = offset[chosen]
     full = full_arrays_of(layer, {n: jnp.asarray(a) for n, a in real.items()}, split)
     found: dict[str, dict[str, Any]] = {}
     for (kind, name), value in layer.write(full).items():

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import flax
 import flax.linen as nn
@@ -17,6 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
 from eqjax.exchange.channels import fields_last, full_arrays_of, real_arrays
 from eqjax.exchange.importing import Layout
+from eqjax.groups.checks import check_choice
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.layers.base import TiedModule
@@ -24,6 +25,7 @@ from eqjax.layers.conv import GroupConv
 from eqjax.layers.norms import BatchNorm, FiberNorm
 from eqjax.morphism.carrying import under_stacked_axes
 from eqjax.morphism.matching import Path, TiedModel, show, tied_model
+from eqjax.training.checks import check_variables
 
 # What other libraries call the arrays of a layer.
 NAMES = {
@@ -115,6 +117,8 @@ def from_plain(
     norm1  norm1  D4     0 %
     head   head   D4     0 %
     """
+    check_variables("plain", plain)
+    check_choice("layout", layout, get_args(Layout))
     traced = tied_model(model, inputs, call_kwargs)
     source = _Source(plain, layout, paths or {})
     found: dict[Path, Any] = {}

@@ -12,6 +12,7 @@ from jax import lax
 from eqjax.fields.fiber import Fiber, regular, trivial
 from eqjax.fields.interpolation import interpolated
 from eqjax.fields.irreps import IrrepsFiber, turned
+from eqjax.groups.checks import check_array, check_group
 from eqjax.groups.group import Group, difference
 from eqjax.groups.matrices import is_exact
 
@@ -49,6 +50,12 @@ def transform(
     >>> transform(image, 1, group=dihedral(4))[0, ..., 0].tolist()
     [[1.0, 3.0], [0.0, 2.0]]
     """
+    check_group("group", group)
+    check_array("x", x)
+    if not isinstance(fiber, Fiber | IrrepsFiber | None):
+        raise TypeError(
+            f"fiber must be a Fiber, such as eq.regular(group), got {fiber!r}"
+        )
     position = element_position(group, u)
     d = group.dimension
     if x.ndim not in (d + 2, d + 3):
@@ -102,10 +109,12 @@ def element_position(group: Group, u: int | jax.Array) -> Any:
         places = np.zeros(group.ambient.order, np.int32)
         places[list(group.elements)] = np.arange(group.order)
         return jnp.asarray(places)[u]
-    if np.ndim(u) or int(u) not in group:
+    number = np.asarray(u)
+    whole = number.ndim == 0 and np.issubdtype(number.dtype, np.integer)
+    if not whole or int(u) not in group:
         named = zip(group.elements, group.element_names, strict=True)
         raise ValueError(
-            f"{u} is not an element of {group!r}; its elements are "
+            f"u = {u!r:.40} is not an element of {group!r}; its elements are "
             + ", ".join(f"{v} ({name})" for v, name in named)
         )
     return group.elements.index(int(u))

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from eqjax.fields.action import transform
+from eqjax.fields.checks import check_key
+from eqjax.groups.checks import check_array, check_group
 from eqjax.groups.group import Group
 
 
@@ -26,6 +28,9 @@ def augment(key: jax.Array, x: jax.Array, *, group: Group) -> jax.Array:
     >>> augment(jax.random.key(0), jnp.ones((4, 6, 6, 3)), group=D4).shape
     (4, 6, 6, 3)
     """
+    check_key("key", key)
+    check_group("group", group)
+    check_array("x", x)
     moved = [transform(x, u, group=group) for u in group.elements]
     for each, u in zip(moved, group.elements, strict=True):
         if each.shape != x.shape:

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 
 
@@ -81,6 +82,7 @@ def regular(group: Group) -> Fiber:
     >>> regular(D4.subgroup("C4")).size  # that of the ambient group
     8
     """
+    check_group("group", group)
     return Fiber(group.smallest)
 
 
@@ -92,6 +94,7 @@ def trivial(group: Group) -> Fiber:
     >>> trivial(D4).size
     1
     """
+    check_group("group", group)
     return Fiber(group.ambient)
 
 

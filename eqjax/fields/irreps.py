@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax.groups.angles import cos_sin, fraction_of
+from eqjax.groups.checks import check_array, check_group
 from eqjax.groups.group import Group
 
 KEPT = 64  # matrices; those of more elements are not kept
@@ -85,6 +86,8 @@ class IrrepsFiber:
     def __post_init__(self):
         """Keep the irreps as text, which compares and hashes."""
         terms = _parsed(str(self.irreps))
+        if not terms:
+            raise ValueError(f"expected irreps of O(3) or O(2), got {self.irreps!r}")
         text = "+".join(f"{copies}x{irrep}" for copies, irrep in terms)
         object.__setattr__(self, "irreps", text)
 
@@ -250,7 +253,9 @@ def lift_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
     >>> lift_irreps(flow, "1", group=eq.dihedral(4)).shape
     (1, 6, 6, 8, 2)
     """
-    ambient = group.ambient
+    check_group("group", group)
+    check_array("x", x)
+    ambient, irreps = group.ambient, str(irreps)
     frames = representations(irreps, ambient.matrices)[ambient.inverse]
     _check(x, (frames.shape[-1],), irreps, group)
     return jnp.einsum(
@@ -282,6 +287,9 @@ def lower_irreps(x: jax.Array, irreps: str, *, group: Group) -> jax.Array:
     >>> bool(jnp.allclose(lower_irreps(field, "1o", group=D4), vectors, atol=1e-6))
     True
     """
+    check_group("group", group)
+    check_array("x", x)
+    irreps = str(irreps)
     matrices = representations(irreps, group.ambient.matrices)
     _check(x, matrices.shape[:2], irreps, group)
     weights = jnp.asarray(matrices / len(matrices), x.dtype)

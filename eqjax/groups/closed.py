@@ -101,6 +101,8 @@ class ClosedGroup:
         Raises:
           ValueError: there is no such subgroup; the message names the nearest ones.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, such as 'C4v', got {name!r}")
         plain = name.replace("inf", "∞")
         wanted = {**_NAMES, **HERMANN_MAUGUIN, **_INFINITE_MAUGUIN}.get(plain, plain)
         known = {H.name: H for H in self.subgroups}

@@ -283,6 +283,8 @@ class Group:
         return frozenset(found)
 
     def _check_same_ambient(self, other: Group) -> None:
+        if not isinstance(other, Group):
+            raise TypeError(f"{other!r} must be a Group, such as {self!r}")
         if self.ambient != other.ambient:
             raise ValueError(
                 f"{self!r} and {other!r} live in different ambient groups: "
@@ -342,6 +344,8 @@ class Group:
         Raises:
           ValueError: there is no such subgroup; the message names the nearest ones.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, such as 'C4', got {name!r}")
         if isinstance(index, str):
             raise TypeError(f"index is a number; for a direction pass axis={index!r}")
         if self.dimension == 3:

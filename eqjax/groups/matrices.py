@@ -37,6 +37,8 @@ def check_orthogonal(matrices: np.ndarray | Sequence) -> np.ndarray:
         raise ValueError(
             f"expected matrices of shape (count, d, d), got shape {array.shape}"
         )
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected matrices of numbers, got {array.dtype}")
     if array.shape[-1] > 3:
         raise ValueError(
             f"groups act on 1, 2 or 3 spatial axes, got {array.shape[-1]}x"
@@ -50,7 +52,8 @@ def check_orthogonal(matrices: np.ndarray | Sequence) -> np.ndarray:
 def _checked(number: int, matrix: np.ndarray) -> np.ndarray:
     if is_exact(matrix):
         return matrix.astype(float)
-    turned = fraction_of(matrix) if len(matrix) == 2 else None
+    planar_and_finite = len(matrix) == 2 and np.isfinite(matrix).all()
+    turned = fraction_of(matrix) if planar_and_finite else None
     if turned is None:
         also = f", nor turns the plane by 1/n of a turn, n <= {FINEST}"
         raise ValueError(

@@ -14,9 +14,11 @@ import numpy as np
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
+from eqjax.groups.checks import check_choice
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
-from eqjax.kernels.tied import Initializer, Table, Tie
+from eqjax.kernels.tied import PARAMETRIZATIONS, Initializer, Table, Tie
+from eqjax.ops.precision import check_dtype
 
 
 class TiedModule(nn.Module, kw_only=True):
@@ -67,6 +69,10 @@ class TiedModule(nn.Module, kw_only=True):
                 f"{type(self).__name__} needs a Constraint, such as eq.Tied(), got "
                 f"constraint={self.constraint!r}"
             )
+        for name in ("dtype", "param_dtype"):
+            check_dtype(name, getattr(self, name, None))
+        if hasattr(self, "parametrization"):
+            check_choice("parametrization", self.parametrization, PARAMETRIZATIONS)
         if self.constraint.sums_over_elements and not isinstance(group, Group):
             raise ValueError(
                 f"{type(self.constraint).__name__} sums over the elements of a Group, "
@@ -145,16 +151,41 @@ class TiedModule(nn.Module, kw_only=True):
         """Return the full arrays by name, given variables by collection and name."""
         parts = {
             name: {
-                suffix: Part(variables[PARAMS, name + suffix], tie)
+                suffix: Part(self._held(variables, name + suffix, tie), tie)
                 for suffix, tie in ties.items()
             }
             for name, ties in self.part_ties.items()
         }
         extras = {
-            name: variables[extra.collection, name]
+            name: self._given(variables, extra.collection, name)
             for name, extra in self.constraint.extras(parts, self.group).items()
         }
         return self.constraint.combine(parts, extras, self.tables)
+
+    def _held(
+        self, variables: Mapping[tuple[str, str], jax.Array], name: str, tie: Tie
+    ) -> jax.Array:
+        """Return a tied parameter: an index beyond its end would go unnoticed."""
+        value = self._given(variables, PARAMS, name)
+        if np.shape(value)[:1] != (tie.table.num_orbits,):
+            raise ValueError(
+                f"{PARAMS}/{name} of {type(self).__name__} over {self.group!r} has "
+                f"{tie.table.num_orbits} orbits along its first axis, got shape "
+                f"{np.shape(value)}"
+            )
+        return value
+
+    def _given(
+        self,
+        variables: Mapping[tuple[str, str], jax.Array],
+        collection: str,
+        name: str,
+    ) -> jax.Array:
+        if (collection, name) not in variables:
+            raise ValueError(
+                f"the variables of {type(self).__name__} lack {collection}/{name}"
+            )
+        return variables[collection, name]
 
     def write(self, full: Mapping[str, jax.Array]) -> dict[tuple[str, str], jax.Array]:
         """Return variables that make up full arrays, as nearly as they can."""

@@ -22,6 +22,7 @@ from jax import lax
 
 from eqjax import kernels
 from eqjax.fields.fiber import regular, trivial
+from eqjax.groups.checks import check_array, check_whole
 from eqjax.groups.group import Group
 from eqjax.kernels.bases import Representation
 from eqjax.kernels.tied import Initializer, Parametrization
@@ -126,7 +127,8 @@ class GroupConv(Convolving):
         """
         self._check_field(x)
         split = self.feature_group_count
-        if split < 1 or x.shape[-1] % split or self.features % split:
+        check_whole("feature_group_count", split)
+        if x.shape[-1] % split or self.features % split:
             raise ValueError(
                 f"feature_group_count {split} must divide both the {x.shape[-1]} input "
                 f"channels and the {self.features} features"
@@ -145,8 +147,8 @@ class GroupConv(Convolving):
 
     def _check_field(self, x: jax.Array) -> None:
         d, fiber = self.group.dimension, self.fibers[0]
-        if self.features < 1:
-            raise ValueError(f"features must be at least 1, got {self.features}")
+        check_whole("features", self.features)
+        check_array("x", x)
         if x.ndim != d + 3 or x.shape[-2] != fiber.size:
             hint = "; images go through LiftingConv" if x.ndim == d + 2 else ""
             raise ValueError(
@@ -181,6 +183,7 @@ class LiftingConv(GroupConv):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolve an image (batch, *space, channels) into a field."""
+        check_array("x", x)
         d = self.group.dimension
         if x.ndim != d + 2:
             hint = "; fields go through GroupConv" if x.ndim == d + 3 else ""

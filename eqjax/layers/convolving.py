@@ -31,8 +31,15 @@ class Convolving(TiedModule):
     basis: ClassVar[Any] = None  # see `GroupConv`
 
     def __post_init__(self) -> None:
-        """Reject a basis that is none, or has no place."""
+        """Reject fibers that are none, and a basis that is none, or has no place."""
         super().__post_init__()
+        for name in ("fiber_in", "fiber_out"):
+            fiber = getattr(self, name, None)
+            if not isinstance(fiber, Representation | None):
+                raise TypeError(
+                    f"{name} must be a Fiber, such as eq.quotient(group), or an "
+                    f"IrrepsFiber, got {fiber!r}"
+                )
         if self.basis is None or self.basis == "pixels":
             return
         if not isinstance(self.basis, CircularHarmonics) or self.group.dimension != 2:

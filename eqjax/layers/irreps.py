@@ -17,6 +17,7 @@ from jax import lax
 
 from eqjax import kernels
 from eqjax.fields.irreps import IrrepsFiber
+from eqjax.groups.checks import check_array
 from eqjax.groups.closed import Symmetry
 from eqjax.kernels.tied import Initializer, Parametrization
 from eqjax.layers.convolving import Basis, Convolving
@@ -53,7 +54,12 @@ class OnIrreps(Convolving):
                     f"of {x.irreps}; x.rechunk({fiber.irreps!r}) splits it alike"
                 )
             x = x.array
-        if (axes is not None and x.ndim != axes + 2) or x.shape[-1] != fiber.size:
+        check_array("x", x)
+        if (
+            x.ndim == 0
+            or (axes is not None and x.ndim != axes + 2)
+            or x.shape[-1] != fiber.size
+        ):
             points = "..." if axes is None else f"batch, {axes} spatial axes"
             raise ValueError(
                 f"{type(self).__name__} takes ({points}, {fiber.size}) for irreps "

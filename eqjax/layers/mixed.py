@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from eqjax.constraints.mixture import Mixture
+from eqjax.groups.checks import several
 from eqjax.groups.group import Group
 from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 
@@ -99,7 +100,8 @@ def _mixed(
     settings: dict[str, Any],
 ) -> GroupConv:
     own = {field.name for field in dataclasses.fields(Mixture)} & settings.keys()
-    mixture = Mixture(tuple(groups), **{name: settings.pop(name) for name in own})
+    candidates = several("groups", groups, "Groups")
+    mixture = Mixture(candidates, **{name: settings.pop(name) for name in own})
     if settings.get("group") is None:
         settings["group"] = mixture.groups[0].join(*mixture.groups[1:])
     return layer(*arguments, constraint=mixture, **settings)

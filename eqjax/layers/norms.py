@@ -19,6 +19,7 @@ from flax.linen.dtypes import canonicalize_dtype
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import BATCH_STATS
 from eqjax.fields.fiber import Fiber, regular
+from eqjax.groups.checks import check_array, check_number, check_whole
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
@@ -70,6 +71,13 @@ class FiberNorm(TiedModule, kw_only=True):
                 f"scale and bias of {type(self).__name__} are always Tied, got "
                 f"constraint={self.constraint!r}"
             )
+        if not isinstance(self.fiber, Fiber | None):
+            raise TypeError(
+                f"fiber must be a Fiber, such as eq.quotient(group), got {self.fiber!r}"
+            )
+        check_number("epsilon", self.epsilon)
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon must be at least 0, got {self.epsilon}")
 
     def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the ties of scale and bias to a group."""
@@ -111,6 +119,7 @@ class FiberNorm(TiedModule, kw_only=True):
         return y.astype(dtype).reshape(x.shape)
 
     def _check_field(self, x: jax.Array) -> None:
+        check_array("x", x)
         d, size = self.group.dimension, self.field_fiber.size
         if x.ndim != d + 3 or x.shape[-2] != size:
             raise ValueError(
@@ -146,6 +155,13 @@ class BatchNorm(FiberNorm):
     axis_name: str | None = None
 
     pooled: ClassVar[bool] = True  # statistics of the fiber elements together
+
+    def __post_init__(self) -> None:
+        """Reject a momentum that averages nothing."""
+        super().__post_init__()
+        check_number("momentum", self.momentum)
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum must be in [0, 1], got {self.momentum}")
 
     @nn.compact
     def __call__(
@@ -298,7 +314,8 @@ class GroupNorm(FiberNorm):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize a field (batch, *space, fiber, channels)."""
         self._check_field(x)
-        if self.num_groups < 1 or x.shape[-1] % self.num_groups:
+        check_whole("num_groups", self.num_groups)
+        if x.shape[-1] % self.num_groups:
             raise ValueError(
                 f"num_groups must divide the {x.shape[-1]} channels, got "
                 f"{self.num_groups}"

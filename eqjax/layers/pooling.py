@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax.fields.fiber import quotient, regular
+from eqjax.groups.checks import check_array, check_choice, check_group, check_number
 from eqjax.groups.group import Group
 from eqjax.kernels.orbits import fiber_table
 from eqjax.ops.precision import accurate, mean, mean_dtype
@@ -47,6 +48,7 @@ def avg_pool(
     (2, 3, 3, 8, 3)
     """
     settings = {"count_include_pad": count_include_pad}
+    check_array("x", x)
     pooled = _spatially(
         nn.avg_pool, accurate(x), window_shape, strides, padding, **settings
     )
@@ -100,6 +102,7 @@ def _spatial_axes(x: jax.Array, per_axis: Any = 1) -> int:
     Raises:
       ValueError: x may be an image, and there is not one setting per axis.
     """
+    check_array("x", x)
     axes = x.ndim - 3
     if axes >= 1 and (np.shape(per_axis) == (axes,) or _like_a_fiber(x.shape)):
         return axes
@@ -127,6 +130,7 @@ def _like_a_fiber(shape: tuple[int, ...]) -> bool:
 
 
 def _check_ordered(x: jax.Array) -> None:
+    check_array("x", x)
     if jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise ValueError(f"complex numbers have no maximum, got {x.dtype}; pool abs(x)")
 
@@ -159,14 +163,10 @@ def fiber_pool(
     >>> fiber_pool(jnp.ones((2, 6, 6, 8, 3)), group=D4.subgroup("C4")).shape
     (2, 6, 6, 2, 3)
     """
-    for name, value, known in (
-        ("reduce", reduce, ("mean", "max")),
-        ("to", to, ("quotient", "invariants")),
-    ):
-        if value not in known:
-            raise ValueError(
-                f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}"
-            )
+    check_choice("reduce", reduce, ("mean", "max"))
+    check_choice("to", to, ("quotient", "invariants"))
+    check_group("group", group)
+    check_array("x", x)
     order = group.ambient.order
     if x.ndim < 3 or x.shape[-2] != order:
         raise ValueError(
@@ -206,8 +206,7 @@ def upsample(
     >>> upsample(jnp.ones((2, 6, 6, 12, 3)), (2, 2)).shape  # over C12
     (2, 12, 12, 12, 3)
     """
-    if method not in ("nearest", "linear"):
-        raise ValueError(f"method must be 'nearest' or 'linear', got {method!r}")
+    check_choice("method", method, ("nearest", "linear"))
     each = factor if isinstance(factor, Sequence) else (factor,)
     if not all(isinstance(f, (int, np.integer)) and f >= 1 for f in each):
         raise ValueError(f"factor must be a positive integer, got {factor}")
@@ -236,9 +235,21 @@ class FieldDropout(nn.Module):
     rate: float
     deterministic: bool | None = None
 
+    def __post_init__(self) -> None:
+        """Reject what is no probability."""
+        super().__post_init__()
+        check_number("rate", self.rate)
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"rate must be in [0, 1], got {self.rate}")
+
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool | None = None) -> jax.Array:
         """Drop channels of a field (batch, *space, fiber, channels)."""
+        check_array("x", x)
+        if x.ndim < 3:
+            raise ValueError(
+                f"expected a field (batch, *space, fiber, channels), got {x.shape}"
+            )
         together = tuple(range(1, x.ndim - 1))
         drop = nn.Dropout(self.rate, together, self.deterministic)
         return drop(x, deterministic=deterministic)

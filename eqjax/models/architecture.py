@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
+from eqjax.groups.checks import check_group, check_whole, several
 from eqjax.groups.group import Group, difference
 
 
@@ -28,11 +30,12 @@ class Architecture:
 
     def __post_init__(self):
         """Reject empty architectures and mixed ambient groups."""
-        if not self.groups:
-            raise ValueError("an architecture needs at least one layer")
         if isinstance(self.groups, str):
             raise TypeError("names of groups are read by Architecture.parse")
-        object.__setattr__(self, "groups", tuple(self.groups))  # lists do not hash
+        own = several("groups", self.groups, "Groups, one per layer")
+        if not own:
+            raise ValueError("an architecture needs at least one layer")
+        object.__setattr__(self, "groups", own)  # lists do not hash
         for layer, group in enumerate(self.groups):
             if not isinstance(group, Group):
                 raise TypeError(f"layer {layer} needs a Group, got {group!r}")
@@ -46,6 +49,7 @@ class Architecture:
     @classmethod
     def uniform(cls, group: Group, layers: int) -> Architecture:
         """Return the architecture with the same group in every layer."""
+        check_whole("layers", layers)
         return cls((group,) * layers)
 
     @classmethod
@@ -54,6 +58,9 @@ class Architecture:
 
         A family that several subgroups share, such as D2, stands for the first.
         """
+        check_group("ambient", ambient)
+        if not isinstance(names, Iterable):
+            raise TypeError(f"names must be a string or several, got {names!r}")
         words = names.split() if isinstance(names, str) else names
         return cls(tuple(ambient.subgroup(word, 0) for word in words))
 
@@ -104,6 +111,15 @@ class Architecture:
         return f"Architecture({self})"
 
 
+def check_architecture(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is an architecture."""
+    if not isinstance(value, Architecture):
+        raise TypeError(
+            f"{name} must be an Architecture, such as "
+            f'eq.Architecture.parse(eq.dihedral(4), "D4 C4"), got {value!r}'
+        )
+
+
 def enumerate_architectures(
     candidates: Sequence[Group], layers: int
 ) -> Iterator[Architecture]:
@@ -115,6 +131,10 @@ def enumerate_architectures(
     >>> [str(a) for a in enumerate_architectures(groups, layers=2)]
     ['D4 D4', 'D4 C4', 'C4 C4']
     """
+    check_whole("layers", layers)
+    candidates = several("candidates", candidates, "Groups")
+    if not candidates:
+        raise ValueError("candidates are empty; there is nothing to yield")
     for groups in itertools.product(candidates, repeat=layers):
         architecture = Architecture(groups)
         if architecture.is_monotone:
@@ -132,6 +152,16 @@ def random_architecture(
     >>> random_architecture(rng, D4.subgroups, layers=4).is_monotone
     True
     """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng must be a Generator, such as np.random.default_rng(0), got {rng!r}"
+        )
+    check_whole("layers", layers)
+    candidates = several("candidates", candidates, "Groups")
+    if not candidates:
+        raise ValueError("candidates are empty; there is nothing to draw from")
+    for group in candidates:
+        check_group("candidates", group)
     # ways[k][i]: how many ways there are to continue for k layers after candidate i.
     below = [[later <= group for later in candidates] for group in candidates]
     ways = [np.ones(len(candidates))]

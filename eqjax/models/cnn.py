@@ -10,16 +10,17 @@ import jax
 
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.fields.fiber import quotient
+from eqjax.groups.checks import check_choice, check_group, check_whole, whole_numbers
 from eqjax.groups.group import Group
 from eqjax.kernels.tied import PARAMETRIZATIONS, Parametrization
 from eqjax.layers.blurring import blur_pool, blurring
 from eqjax.layers.conv import GroupConv, InvariantHead, LiftingConv
 from eqjax.layers.norms import BatchNorm, ElementBatchNorm
 from eqjax.layers.pooling import avg_pool
-from eqjax.models.architecture import Architecture
-from eqjax.models.stages import MOMENTUM, WithGroups, halving
-from eqjax.ops.precision import accurate, mean
-from eqjax.ops.windows import Window, window
+from eqjax.models.architecture import Architecture, check_architecture
+from eqjax.models.stages import MOMENTUM, WithGroups, check_constraint, halving
+from eqjax.ops.precision import accurate, check_dtype, mean
+from eqjax.ops.windows import Window, per_axis, window
 
 FEATURES = (16, 16, 16, 16, 32, 32, 32, 32)
 POOL_AFTER = (3, 5, 7)
@@ -86,8 +87,16 @@ class EquivariantCNN(WithGroups, nn.Module):
 
     def __post_init__(self):
         """Check the settings against each other."""
-        for name in ("features", "pool_after"):  # lists do not hash
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_architecture("architecture", self.architecture)
+        for name, least in (("features", 1), ("pool_after", None)):  # as tuples: hash
+            numbers = whole_numbers(name, getattr(self, name), least)
+            object.__setattr__(self, name, numbers)
+        for name in ("head_features", "classes"):
+            check_whole(name, getattr(self, name))
+        check_constraint(self.constraint)
+        check_dtype("dtype", self.dtype)
+        if self.stabilizer is not None:
+            check_group("stabilizer", self.stabilizer)
         if isinstance(self.kernel_size, Sequence):
             object.__setattr__(self, "kernel_size", tuple(self.kernel_size))
         super().__post_init__()
@@ -97,13 +106,14 @@ class EquivariantCNN(WithGroups, nn.Module):
             ("head", self.head, ("invariant", "dense")),
             ("parametrization", self.parametrization, PARAMETRIZATIONS),
         ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {known}, got {value!r}")
+            check_choice(name, value, known)
         if not set(self.pool_after) <= set(range(1, len(self.features) + 1)):
             raise ValueError(
                 f"pool_after must name convolutions 1 to {len(self.features)}, got "
                 f"{self.pool_after}"
             )
+        for each in self.kernel_sizes:
+            per_axis(each, self.architecture.ambient.dimension, "kernel_size")
         if len(self.kernel_sizes) != len(self.features):
             raise ValueError(
                 f"kernel_size must be one integer, or one for each of the "
@@ -274,9 +284,9 @@ def exact(
     """
     return EquivariantCNN(
         architecture=architecture,
-        features=tuple(features),
+        features=features,  # type: ignore[arg-type]  # made a tuple there
         kernel_size=kernel_size,
-        pool_after=tuple(pool_after),
+        pool_after=pool_after,  # type: ignore[arg-type]
         head_features=head_features,
         classes=classes,
         norm=norm,

@@ -9,12 +9,25 @@ import flax.linen as nn
 import jax
 
 from eqjax.constraints.base import Constraint, Tied
+from eqjax.groups.checks import check_whole, several, whole_numbers
 from eqjax.groups.group import Group
 from eqjax.layers.pooling import avg_pool
-from eqjax.models.architecture import Architecture
+from eqjax.models.architecture import Architecture, check_architecture
+from eqjax.ops.precision import check_dtype
 from eqjax.ops.windows import Window, sizes, window
 
 MOMENTUM = 0.9  # of running statistics, as the authors of the paper have it
+
+
+def check_constraint(value: Any) -> None:
+    """Raise TypeError unless an argument is a constraint, or a sequence of some."""
+    if isinstance(value, Constraint):
+        return
+    for each in several("constraint", value, "Constraints, or one, such as eq.Tied()"):
+        if not isinstance(each, Constraint):
+            raise TypeError(
+                f"constraint must hold Constraints, such as eq.Tied(), got {each!r}"
+            )
 
 
 class WithGroups:
@@ -97,7 +110,11 @@ class StagedModel(WithGroups, nn.Module):
 
     def __post_init__(self) -> None:
         """Check that there is a group, and a constraint, for every stage."""
-        object.__setattr__(self, "features", tuple(self.features))
+        check_architecture("architecture", self.architecture)
+        check_whole("kernel_size", self.kernel_size)
+        check_constraint(self.constraint)
+        check_dtype("dtype", self.dtype)
+        object.__setattr__(self, "features", whole_numbers("features", self.features))
         if not isinstance(self.constraint, Constraint):
             object.__setattr__(self, "constraint", tuple(self.constraint))
         super().__post_init__()

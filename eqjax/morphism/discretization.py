@@ -19,6 +19,7 @@ from eqjax.morphism.matching import Path, flat_variables, show, tied_model
 from eqjax.morphism.report import LayerTable, MorphReport
 from eqjax.morphism.sharing import sharing_distances
 from eqjax.morphism.variables import morph
+from eqjax.training.checks import check_variables
 
 Model = TypeVar("Model", bound=nn.Module)
 Rebuild = Callable[[Mapping[Path, Group]], Model]
@@ -56,6 +57,7 @@ def mixtures(
     conv1  0.5  0.5
     head   0.5  0.5
     """
+    check_variables("variables", variables)
     logits = flat_variables(variables.get(MIXTURE, {}))
     traced = tied_model(model, inputs, call_kwargs)
     found = LayerTable()

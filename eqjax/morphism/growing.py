@@ -18,12 +18,21 @@ from flax.traverse_util import unflatten_dict
 
 from eqjax import kernels
 from eqjax.constraints.collections import BATCH_STATS
+from eqjax.fields.checks import check_key
 from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv
 from eqjax.layers.convolving import Convolving
 from eqjax.layers.norms import BatchNorm
-from eqjax.morphism.matching import Path, TiedModel, flat_variables, show, tied_model
+from eqjax.morphism.matching import (
+    Path,
+    TiedModel,
+    check_held,
+    flat_variables,
+    show,
+    tied_model,
+)
 from eqjax.morphism.regrouping import as_path
+from eqjax.training.checks import check_model
 
 Flat = dict[Path, Any]
 
@@ -81,6 +90,9 @@ def grow(
     """
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     keywords = dict(call_kwargs or {})
+    check_key("key", key)
+    check_model("source", source)
+    check_model("target", target)
     old = tied_model(source, inputs, keywords)
     new = tied_model(target, inputs, keywords)
     if any(old.stacked.values()) or any(new.stacked.values()):
@@ -94,6 +106,7 @@ def grow(
         return origins.get(path, None if path in moved else path)
 
     flat = flat_variables(variables)
+    check_held(old, flat)
     init = jax.jit(lambda k, a: target.init(k, *a, **keywords))
     found: Flat = flat_variables(init(key, arguments))
     added = {}

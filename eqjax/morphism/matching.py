@@ -21,6 +21,7 @@ from eqjax.groups.closed import comparable
 from eqjax.groups.group import difference
 from eqjax.kernels.tied import Tie
 from eqjax.layers.base import TiedModule
+from eqjax.training.checks import check_model, check_variables
 
 Path = tuple[str, ...]
 
@@ -103,6 +104,9 @@ def match(
     Raises:
       ValueError: the models differ otherwise; the message names the path.
     """
+    for name, model in (("source", source), ("target", target)):
+        if not hasattr(model, "tied_model"):  # as the views of NNX models have
+            check_model(name, model)
     a = tied_model(source, inputs, call_kwargs)
     b = tied_model(target, inputs, call_kwargs)
     _check_same_paths("tied layer", a.layers, b.layers)
@@ -140,6 +144,7 @@ def tied_model(
     """
     if (own := getattr(model, "tied_model", None)) is not None:
         return own()
+    check_model("model", model)
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     abstract = tuple(
         jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "shape") else x
@@ -198,7 +203,23 @@ _trace_once = functools.lru_cache(maxsize=1024)(_trace)
 
 def flat_variables(variables: Mapping[str, Any]) -> dict[Path, Any]:
     """Return variables by path from their collection on, taken out of their boxes."""
+    check_variables("variables", variables)
     return flatten_dict(flax.core.unfreeze(nn.meta.unbox(dict(variables))))
+
+
+def check_held(model: TiedModel, flat: Mapping[Path, Any]) -> None:
+    """Raise unless variables are all those of the source of a morphism.
+
+    Raises:
+      ValueError: one lacks, is left over or has another shape; it is named.
+    """
+    for path in flat:
+        if path[0] == PARAMS and path not in model.shapes:
+            raise ValueError(f"the source model has no variable {show(path)}")
+    for path, shape in model.shapes.items():
+        if path not in flat:
+            raise ValueError(f"variables of the source model lack {show(path)}")
+        check_shape(path, flat[path], shape)
 
 
 def check_shape(path: Path, leaf: Any, expected: Any) -> None:

@@ -18,6 +18,7 @@ from eqjax.morphism.moments import (
     carry_optimizer,
     restart_optimizer,
 )
+from eqjax.training.checks import check_optimizer
 
 
 def morph_optimizer(
@@ -74,6 +75,8 @@ def morph_optimizer(
     >>> [state[0].mu["head"]["kernel"].shape for state in (adam, moved)]
     [(1, 2, 64), (2, 2, 64)]
     """
+    if optimizer is not None:
+        check_optimizer("optimizer", optimizer)
     plan = match(source, target, inputs, call_kwargs)
     if plan.rewrites:
         raise ValueError(

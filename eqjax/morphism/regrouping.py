@@ -14,6 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, show, tied_model
@@ -107,6 +108,11 @@ def relax(
     The new model computes what the old one did: `new.apply(relaxed, x)`.
     """
     layers = tied_model(model, inputs, call_kwargs).layers
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            'groups must be a dict of a Group for each path, such as {"conv2": C4}, '
+            f"got {groups!r}"
+        )
     chosen = {as_path(key): group for key, group in groups.items()}
     for path, group in chosen.items():
         _check(path, group, layers)
@@ -134,6 +140,7 @@ def _check(path: Path, group: Group, layers: Mapping[Path, TiedModule]) -> None:
             f"the model has no layer with a group at {show(path)!r}; "
             f"nearest: {', '.join(near) or 'none'}; all: {', '.join(known)}"
         )
+    check_group(f"groups[{show(path)!r}]", group, closed=True)
     layer = layers[path].clone(group=group)  # which refuses what does not fit it
     if not group <= layers[path].group:
         raise ValueError(

@@ -67,6 +67,8 @@ def _distances(
     found = {}
     chosen = {}
     for name, table in tables.items():
+        if constraint.name_of(name) not in matrices:
+            raise ValueError(f"the variables lack {constraint.name_of(name)}")
         added = np.asarray(matrices[constraint.name_of(name)])
         stacked = added.reshape(-1, *added.shape[-2:])
         chosen[name] = [constraint.assignment(each, table) for each in stacked]

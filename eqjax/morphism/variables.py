@@ -33,14 +33,14 @@ from eqjax.morphism.matching import (
     Move,
     Path,
     Plan,
-    check_shape,
+    check_held,
     flat_variables,
     match,
-    show,
 )
 from eqjax.morphism.measuring import growth, step_factors
 from eqjax.morphism.report import LayerChange, MorphReport
 from eqjax.ops.precision import accurate, norm
+from eqjax.training.checks import check_optimizer
 
 
 def morph(
@@ -92,15 +92,11 @@ def morph(
     norm1  D4    D4  0.0e+00         0 %       4 -> 4      x 1       x 1
     head   D4    C4  0.0e+00         0 %       192 -> 320  x 0.5     x 1
     """
+    if optimizer is not None:
+        check_optimizer("optimizer", optimizer)
     plan = match(source, target, inputs, call_kwargs)
     flat = jax.tree.map(jnp.asarray, flat_variables(variables))
-    for path in flat:
-        if path[0] == PARAMS and path not in plan.source.shapes:
-            raise ValueError(f"the source model has no variable {show(path)}")
-    for path, shape in plan.source.shapes.items():
-        if path not in flat:
-            raise ValueError(f"variables of the source model lack {show(path)}")
-        check_shape(path, flat[path], shape)
+    check_held(plan.source, flat)
     new = {path: v for path, v in flat.items() if path[1:-1] not in plan.rewrites}
     for path, move in plan.moves.items():
         new[path] = _carried(flat[path], move=move)

@@ -8,6 +8,7 @@ number, never zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,25 @@ def mean(
     """Return the mean of an array, summed in at least float32, in a dtype for means."""
     axes = axis if axis is None or isinstance(axis, int) else tuple(axis)
     return accurate(x).mean(axes, keepdims=keepdims).astype(mean_dtype(x))
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """Raise unless a setting is a dtype of real or complex numbers, or None.
+
+    Raises:
+      TypeError: it is no dtype.
+      ValueError: it is one of whole numbers.
+    """
+    if dtype is None:
+        return
+    try:
+        kind = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a dtype, such as jnp.bfloat16, got {dtype!r}"
+        ) from None
+    if not jnp.issubdtype(kind, jnp.inexact):
+        raise ValueError(f"{name} must be floating or complex, got {kind}")
 
 
 def mean_dtype(x: jax.Array) -> jnp.dtype:

@@ -69,11 +69,22 @@ def sizes(space: Any, dimension: int | None = None) -> tuple[Any, ...]:
     if not isinstance(space, Iterable) or isinstance(space, str):
         raise ValueError(f"expected one size per spatial axis, got {space!r}")
     found = tuple(space)
+    if not found:
+        raise ValueError("expected at least one size, of a spatial axis, got ()")
+    if any(_is_no_size(n) for n in found):
+        raise ValueError(f"sizes must be whole numbers from 0, got {found}")
     if dimension is not None and len(found) != dimension:
         raise ValueError(
             f"expected one size for each of {dimension} spatial axes, got {found}"
         )
     return found
+
+
+def _is_no_size(value: Any) -> bool:
+    """Tell what cannot be the size of an axis; symbols can."""
+    if isinstance(value, _INTEGER):
+        return isinstance(value, bool) or value < 0
+    return value is None or isinstance(value, str | float | Iterable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +123,10 @@ class Window:
         Raises:
           ValueError: the group acts on another number of axes, or a size is symbolic.
         """
+        if not isinstance(group, Subgroups):
+            raise TypeError(
+                f"group must be a Group, such as eq.dihedral(4), got {group!r}"
+            )
         if len(self.size) != group.dimension:
             raise ValueError(
                 f"{group!r} acts on {group.dimension} axes, the window slides over "

@@ -10,6 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from eqjax.groups.checks import check_whole, several
 from eqjax.ops.convolution import prefer
 
 MEMBERS, DATA = "population", "data"  # the axes of a mesh
@@ -37,11 +38,12 @@ class Strategy:
     def __post_init__(self):
         """Check sizes, and round the width up to a multiple of the mesh."""
         for name in ("width", "steps_per_call"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+            check_whole(name, getattr(self, name))
         if self.mesh is not None:
+            if not isinstance(self.mesh, Mesh):
+                raise TypeError(
+                    f"mesh must be a Mesh, as eq.device_mesh makes, got {self.mesh!r}"
+                )
             if self.mesh.axis_names != (MEMBERS, DATA):
                 raise ValueError(
                     f"a mesh needs the axes {(MEMBERS, DATA)}, got "
@@ -74,6 +76,19 @@ class Strategy:
         )
 
 
+def several_devices(value: Any) -> tuple[jax.Device, ...]:
+    """Return a sequence of devices as a tuple.
+
+    Raises:
+      TypeError: it is something else.
+    """
+    found = several("devices", value, "devices, such as jax.devices()")
+    for each in found:
+        if not isinstance(each, jax.Device):
+            raise TypeError(f"devices must be some of jax.devices(), got {each!r}")
+    return found
+
+
 def device_mesh(
     devices: Sequence[jax.Device] | None = None, data: int = 1
 ) -> Mesh | None:
@@ -92,10 +107,11 @@ def device_mesh(
     >>> device_mesh(jax.devices()[:1]) is None  # one device needs no mesh
     True
     """
-    devices = jax.devices() if devices is None else list(devices)
+    check_whole("data", data)
+    devices = jax.devices() if devices is None else list(several_devices(devices))
     if not devices:
         raise ValueError("a mesh needs at least one device, got none")
-    if data < 1 or len(devices) % data:
+    if len(devices) % data:
         divisors = [d for d in range(1, len(devices) + 1) if len(devices) % d == 0]
         raise ValueError(
             f"{len(devices)} devices cannot be split by {data} along the data axis; "

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 
+from eqjax.groups.checks import check_whole
 from eqjax.population.devices import Strategy, device_mesh
 from eqjax.population.stack import (
     CLASS_NUMBER,
@@ -66,8 +67,7 @@ def choose_strategy(
     >>> choose_strategy(model, optax.sgd(0.1), x, members=1).width >= 1
     True
     """
-    if members < 1:
-        raise ValueError(f"members must be at least 1, got {members}")
+    check_whole("members", members)
     mesh = device_mesh(devices, data)
     here = jax.process_index()
     mine = [d for d in devices or jax.devices() if d.process_index == here]

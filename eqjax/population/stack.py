@@ -28,6 +28,7 @@ import optax
 from jax import lax
 
 from eqjax import training
+from eqjax.groups.checks import check_array, check_callable
 from eqjax.groups.text import WithSettings
 from eqjax.population import encoding
 from eqjax.population.devices import DATA, MEMBERS, Strategy, fetch, over_members, place
@@ -35,6 +36,8 @@ from eqjax.training.checks import (
     check_batches,
     check_images,
     check_labels,
+    check_model,
+    check_optimizer,
     check_samples,
 )
 from eqjax.training.evaluation import batch_slices
@@ -88,6 +91,15 @@ class Population(WithSettings):
 
     def __post_init__(self):
         """Keep no more of the inputs than their shape; check them and the model."""
+        check_model("model", self.model)
+        check_optimizer("optimizer", self.optimizer)
+        check_array("inputs", self.inputs)
+        check_callable("loss_fn", self.loss_fn, "eq.training.cross_entropy")
+        if not isinstance(self.strategy, Strategy):
+            raise TypeError(
+                f"strategy must be a Strategy, such as eq.Strategy(), got "
+                f"{self.strategy!r}"
+            )
         inputs = jax.ShapeDtypeStruct(self.inputs.shape, self.inputs.dtype)
         object.__setattr__(self, "inputs", inputs)
         check_images(inputs)

@@ -11,7 +11,6 @@ Reading runs no code that the folder brings.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -29,9 +28,10 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_array, check_path
 from eqjax.morphism.variables import morph
 from eqjax.saving.describing import describe, restore
 from eqjax.saving.prediction import (
@@ -41,9 +41,20 @@ from eqjax.saving.prediction import (
     preprocessing_of,
     softmax,
 )
+from eqjax.saving.storage import (
+    DESCRIPTION,
+    DIGEST,
+    FORMAT,
+    VERSION,
+    WEIGHTS,
+    beside,
+    digest,
+    plain_array,
+    read,
+    restored_array,
+)
+from eqjax.training.checks import check_model, check_variables
 
-FORMAT, VERSION = "a network of eqjax", 1
-DESCRIPTION, WEIGHTS = "network.json", "weights.safetensors"
 BATCH = 256  # images that are predicted at a time
 VARIABLES, OPTIMIZER = "variables", "optimizer"
 
@@ -154,6 +165,7 @@ def save(
 
     Raises:
       ValueError: the model cannot be described, or the folder holds something else.
+      OSError: it cannot be written, as on a full disk; what was there before stays.
 
     >>> import tempfile
     >>> import eqjax as eq
@@ -165,6 +177,13 @@ def save(
     >>> saved.model == layer, saved.extra
     (True, {'note': 'untrained'})
     """
+    check_path("folder", folder)
+    check_model("model", model)
+    if inputs is not None:
+        check_array("inputs", inputs)
+    check_variables("variables", variables)
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names must be several strings, got {class_names!r}")
     path = Path(folder)
     if path.exists() and not (path / DESCRIPTION).exists() and any(path.iterdir()):
         raise ValueError(f"{path} holds something else; save into another folder")
@@ -194,18 +213,30 @@ def save(
         json.dumps(text)
     except TypeError as error:
         raise ValueError(f"what is saved besides must be plain data: {error}") from None
-    part, old = _beside(path, "part"), _beside(path, "old")
+    part, old = beside(path, "part"), beside(path, "old")
     _put_back(path, old)
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file({name: _plain(a) for name, a in arrays.items()}, part / WEIGHTS)
-    digest = hashlib.sha256((part / WEIGHTS).read_bytes()).hexdigest()
-    text["sha256"] = digest
-    (part / DESCRIPTION).write_text(json.dumps(text, indent=1) + "\n")
+    try:
+        _write(part, text, {name: plain_array(a) for name, a in arrays.items()})
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     if path.exists():
         path.replace(old)
     part.replace(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, text: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a description and arrays into a new folder."""
+    folder.mkdir(parents=True)
+    try:
+        save_file(arrays, folder / WEIGHTS)
+    except SafetensorError as error:
+        raise OSError(f"{folder / WEIGHTS} cannot be written: {error}") from error
+    text["sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    text[DIGEST] = digest(text)
+    (folder / DESCRIPTION).write_text(json.dumps(text, indent=1) + "\n")
 
 
 def load(
@@ -244,20 +275,27 @@ def load(
     >>> relaxed.variables["params"]["kernel"].shape
     (18, 3, 2)
     """
+    check_path("folder", folder)
     path = Path(folder)
-    _put_back(path, _beside(path, "old"))
-    text = _described(path)
+    text, stored = read(path)
+    changed = text.get(DIGEST, "") not in ("", digest(text))
     try:
         own = restore(text["model"], classes)
         kept = text["inputs"]
         if inputs is None and kept is not None:
             inputs = jax.ShapeDtypeStruct(tuple(kept[0]), jnp.dtype(kept[1]))
         prepared = Preprocessing(**text["preprocessing"])
-        arrays = {n: _restored(a, text["dtypes"][n]) for n, a in _weights(path, text)}
-    except (KeyError, TypeError) as error:
+        arrays = {n: restored_array(a, text["dtypes"][n]) for n, a in stored}
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"{path / DESCRIPTION} is damaged: {error!r}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        note = f" ({DESCRIPTION} is not what was written)" if changed else ""
+        raise ValueError(f"{path}: {error}{note}") from error
+    if changed:
+        raise ValueError(
+            f"{path / DESCRIPTION} is damaged: it is not what was written; put a copy "
+            f"back, or take its {DIGEST!r} out if you have changed it yourself"
+        )
     variables = unflatten_dict(
         {
             tuple(name.split("/")[1:]): jnp.asarray(array)
@@ -284,42 +322,6 @@ def load(
     )
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """Return what the description of a folder says, checked for its format."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {path}")
-    file = path / DESCRIPTION
-    if not file.exists():
-        raise FileNotFoundError(
-            f"{path} holds no network of eqjax: there is no {DESCRIPTION} in it"
-        )
-    try:
-        text = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    if not isinstance(text, dict) or text.get("format") != FORMAT:
-        raise ValueError(f"{file} does not describe {FORMAT}")
-    if text.get("version", 0) > VERSION:
-        raise ValueError(
-            f"{path} was written by eqjax {text.get('versions', {}).get('eqjax')}, in "
-            f"version {text['version']} of the format; this eqjax reads up to {VERSION}"
-        )
-    return text
-
-
-def _weights(path: Path, text: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
-    """Return the arrays of a folder, if they are those that were written."""
-    file = path / WEIGHTS
-    if not file.exists():
-        raise FileNotFoundError(f"{path} lacks its {WEIGHTS}")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != text["sha256"]:
-        raise ValueError(f"{WEIGHTS} is damaged: it is not what was written")
-    try:
-        return list(load_file(file).items())
-    except SafetensorError as error:
-        raise ValueError(f"{WEIGHTS} is damaged: {error}") from error
-
-
 def _carried(
     path: Path, variables: dict[str, Any], own: nn.Module, model: nn.Module, inputs: Any
 ) -> dict[str, Any]:
@@ -334,31 +336,6 @@ def _carried(
         raise ValueError(
             f"{error}; {path} holds\n  {own!r}\nand it is to become\n  {model!r}"
         ) from error
-
-
-@functools.cache
-def _native(name: str) -> bool:
-    """Tell whether safetensors stores a dtype of numpy."""
-    kinds = "bool float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32"
-    return name in (*kinds.split(), "uint64")
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Return an array that safetensors can store: bytes, of dtypes that it lacks."""
-    array = np.array(array, order="C")
-    if _native(array.dtype.name):
-        return array
-    return array.reshape(*array.shape, 1).view(np.uint8)
-
-
-def _restored(array: np.ndarray, dtype: str) -> np.ndarray:
-    if _native(dtype):
-        return array
-    return np.ascontiguousarray(array).view(jnp.dtype(dtype))[..., 0]
-
-
-def _beside(path: Path, word: str) -> Path:
-    return path.with_name(f".{path.name}.{word}")
 
 
 def _put_back(path: Path, old: Path) -> None:

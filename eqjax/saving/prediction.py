@@ -33,7 +33,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         """Take lists for tuples, as they come out of JSON."""
         for name in ("mean", "deviation"):
-            values = np.atleast_1d(getattr(self, name)).tolist()
+            values = np.atleast_1d(getattr(self, name))
+            if values.dtype.kind not in "iuf":
+                raise ValueError(f"{name} must be numbers, got {getattr(self, name)!r}")
+            values = values.tolist()
             object.__setattr__(self, name, tuple(map(float, values)))
         if self.shape is not None:
             object.__setattr__(self, "shape", tuple(map(int, self.shape)))

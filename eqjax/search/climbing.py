@@ -20,6 +20,7 @@ import numpy as np
 import optax
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_callable, check_whole, several
 from eqjax.groups.text import Echoed, table
 from eqjax.models.cnn import EquivariantCNN
 from eqjax.morphism.growing import grow
@@ -27,6 +28,7 @@ from eqjax.morphism.matching import Path
 from eqjax.morphism.variables import morph
 from eqjax.search.proposals import neighbors
 from eqjax.training.batches import Split, batches
+from eqjax.training.checks import check_model, check_pair
 from eqjax.training.evaluation import evaluate
 from eqjax.training.loop import train as train_on
 from eqjax.training.losses import LossFn, cross_entropy
@@ -203,9 +205,16 @@ def hill_climb(
         ("moves_per_child", moves_per_child, 0),
         ("first_steps", first_steps, 1),
         ("steps", steps, 1),
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
     ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_whole(name, value, least)
+    check_model("model", model)
+    check_pair("train", train)
+    check_pair("validation", validation)
+    for move in several("moves", moves, "functions"):
+        check_callable("moves", move, "eq.search.widen")
+    check_callable("optimizer", optimizer, "lambda steps: optax.adam(1e-3)")
     key = jax.random.key(seed)
     size = min(batch_size, len(train[0]))
     some = train[0][:size]

@@ -21,8 +21,9 @@ import numpy as np
 import optax
 
 from eqjax.constraints.collections import MIXTURE, PARAMS
+from eqjax.groups.checks import check_number, check_whole
 from eqjax.groups.text import WithSettings
-from eqjax.training.checks import check_batches
+from eqjax.training.checks import check_batches, check_model, check_optimizer
 from eqjax.training.hypergradient import hypergradient
 from eqjax.training.loop import (
     class_counter,
@@ -99,8 +100,12 @@ class DifferentiableSearch(WithSettings):
         """Reject a step backwards, and two ways at once."""
         for name in ("unrolled_step", "implicit_steps", "damping"):
             value = getattr(self, name)
+            check_number(name, value)
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value}")
+        check_model("model", self.model)
+        check_optimizer("optimizer", self.optimizer)
+        check_optimizer("mixture_optimizer", self.mixture_optimizer)
         if self.unrolled_step and self.implicit_steps:
             raise ValueError("choose one of unrolled_step and implicit_steps")
 
@@ -234,6 +239,7 @@ def random_gradients(seed: int) -> optax.GradientTransformation:
 
     >>> control = optax.chain(random_gradients(0), optax.adam(0.01))
     """
+    check_whole("seed", seed, 0)
 
     def init(params):
         del params

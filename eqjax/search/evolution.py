@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from eqjax.groups.checks import check_callable, check_whole, several
 from eqjax.groups.group import Group, difference
 from eqjax.groups.text import Echoed, WithSettings, table
-from eqjax.models.architecture import Architecture
+from eqjax.models.architecture import Architecture, check_architecture
 from eqjax.search.parsimony import Parsimony
 from eqjax.search.proposals import Order, Policy, Proposal, relax_from_output
 from eqjax.search.selection import Score, Selection, host_generator, select_pareto
@@ -90,11 +91,14 @@ class Evolution(WithSettings):
         """Reject sizes that leave nothing to search."""
         for name in ("population_size", "children"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if value is not None:
+                check_whole(name, value)
         if self.candidates is not None:
-            object.__setattr__(self, "candidates", tuple(self.candidates))
+            candidates = several("candidates", self.candidates, "Groups")
+            object.__setattr__(self, "candidates", candidates)
             self._check_candidates()
+        check_callable("select", self.select, "eq.search.select_pareto")
+        check_callable("propose", self.propose, "eq.search.relax_from_output")
 
     def _check_candidates(self) -> None:
         if not self.candidates:
@@ -118,6 +122,7 @@ class Evolution(WithSettings):
         Raises:
           ValueError: the candidates live over another ambient group.
         """
+        check_architecture("architecture", architecture)
         ambient = architecture.ambient
         if self.candidates is not None and self.candidates[0].ambient != ambient:
             other = self.candidates[0].ambient

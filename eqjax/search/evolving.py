@@ -11,8 +11,9 @@ import jax
 import numpy as np
 import optax
 
+from eqjax.groups.checks import check_callable, check_whole
 from eqjax.groups.text import Echoed, WithSettings
-from eqjax.models.architecture import Architecture
+from eqjax.models.architecture import Architecture, check_architecture
 from eqjax.population.devices import Strategy
 from eqjax.population.memory import choose_strategy
 from eqjax.population.stack import Population
@@ -20,6 +21,7 @@ from eqjax.search.evolution import Evolution, SearchState
 from eqjax.search.loop import Checkpoint, SearchLoop
 from eqjax.search.verdicts import Verdict, verdict
 from eqjax.training.batches import Split
+from eqjax.training.checks import check_model, check_optimizer, check_pair
 from eqjax.training.losses import LossFn, cross_entropy
 
 
@@ -129,9 +131,19 @@ def evolve(
     >>> found.best.model.apply(found.best.variables, images).shape
     (8, 2)
     """
+    _check(make_model, start, train, validation, optimizer, search)
+    for name, value, least in (
+        ("generations", generations, 0),
+        ("first_steps", first_steps, 1),
+        ("steps", steps, 1),
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+    ):
+        check_whole(name, value, least)
     size = min(batch_size, len(train[1]))
     inputs = jax.ShapeDtypeStruct((size, *train[0].shape[1:]), train[0].dtype)
     model = make_model(start)
+    check_model("make_model(start)", model)
     if strategy is None:
         targets = np.asarray(train[1][:1])
         strategy = choose_strategy(
@@ -164,6 +176,31 @@ def evolve(
     candidates = search.candidates or start.ambient.subgroups
     named = verdict(records, start.ambient, candidates, loop.selecting_samples)
     return Evolved(point.state, _networks(point, make_model), named, tuple(records))
+
+
+def _check(
+    make_model: Any,
+    start: Any,
+    train: Any,
+    validation: Any,
+    optimizer: Any,
+    search: Any,
+) -> None:
+    """Raise TypeError unless all of these are what they are taken for."""
+    such_as = "lambda groups: eq.exact(groups)"
+    check_callable("make_model", make_model, such_as)
+    if isinstance(make_model, nn.Module):
+        raise TypeError(
+            f"make_model must be a function, such as {such_as}, got a module"
+        )
+    check_architecture("start", start)
+    check_pair("train", train)
+    check_pair("validation", validation)
+    if not isinstance(search, Evolution):
+        raise TypeError(
+            f"search must be an Evolution, such as eq.Evolution(), got {search!r}"
+        )
+    check_optimizer("optimizer", optimizer)
 
 
 def _networks(

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from eqjax.groups.checks import check_callable, check_choice, check_number, check_whole
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.models.architecture import Architecture
@@ -301,17 +302,23 @@ def search_generators(
     >>> str(found.best), len(found.accuracies)
     ('D4 D4', 10)
     """
-    if agent not in AGENTS:
-        known = ", ".join(map(repr, AGENTS))
-        raise ValueError(f"agent must be one of {known}, got {agent!r}")
-    if trainings < 1 or steps < 1:
-        raise ValueError(
-            f"trainings and steps must be at least 1, got {trainings} and {steps}"
-        )
+    check_callable("evaluate", evaluate, "lambda architecture: 0.9")
+    if not isinstance(space, GeneratorSpace):
+        raise TypeError(f"space must be a GeneratorSpace, got {space!r}")
+    check_choice("agent", agent, AGENTS)
+    check_whole("trainings", trainings)
+    check_whole("steps", steps)
+    check_whole("seed", seed, 0)
     chooser = AGENTS[agent](space.bits, seed)
     state: Bits = (0,) * space.bits
     start = space.architecture(state)
-    known_accuracies = {start: evaluate(start)}
+
+    def accuracy_of(groups: Architecture) -> float:
+        found = evaluate(groups)
+        check_number("what evaluate returns", found)
+        return found
+
+    known_accuracies = {start: accuracy_of(start)}
     walk: list[tuple[Architecture, float]] = []
     for _ in range(steps):
         action = chooser.act(state)
@@ -320,7 +327,7 @@ def search_generators(
         if groups not in known_accuracies:
             if len(known_accuracies) == trainings:
                 break
-            known_accuracies[groups] = evaluate(groups)
+            known_accuracies[groups] = accuracy_of(groups)
         accuracy = known_accuracies[groups]
         gain = accuracy - known_accuracies[start]
         reward = gain * math.exp(abs(gain))

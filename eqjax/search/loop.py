@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from eqjax.constraints.collections import PARAMS
+from eqjax.groups.checks import check_whole
 from eqjax.groups.text import Echoed, WithSettings
 from eqjax.models.architecture import Architecture
 from eqjax.population.stack import Population
@@ -71,10 +72,7 @@ class SearchLoop(WithSettings):
     def __post_init__(self):
         """Reject samples and lengths that nothing can be trained or selected with."""
         for name in ("first_steps", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
-                )
+            check_whole(name, getattr(self, name))
         for split in (self.train, self.validation):
             self.population.check_samples(*split)
         if self.selecting_samples < 2 and (self.rescore or self.search.parsimony):

@@ -22,7 +22,9 @@ import numpy as np
 import optax
 
 from eqjax.constraints.collections import MIXTURE, PARAMS
+from eqjax.groups.checks import check_number, check_whole
 from eqjax.groups.text import WithSettings
+from eqjax.training.checks import check_model, check_optimizer
 from eqjax.training.loop import mean_metrics, run_steps, take_step
 from eqjax.training.losses import LossFn, Metrics, cross_entropy, training_loss
 
@@ -87,11 +89,12 @@ class MetaLearning(WithSettings):
 
     def __post_init__(self):
         """Reject settings that learn nothing."""
-        if not self.rate > 0 or self.own_steps < 1:
-            raise ValueError(
-                f"rate must be positive and own_steps at least 1, got {self.rate} and "
-                f"{self.own_steps}"
-            )
+        check_model("model", self.model)
+        check_optimizer("optimizer", self.optimizer)
+        check_number("rate", self.rate)
+        if not self.rate > 0:
+            raise ValueError(f"rate must be positive, got {self.rate}")
+        check_whole("own_steps", self.own_steps)
 
     def init(self, key: chex.PRNGKey, x: np.ndarray | jax.Array) -> MetaState:
         """Return the state before the first step, for inputs like x.

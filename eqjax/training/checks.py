@@ -1,10 +1,11 @@
-"""Checks of samples and labels, on the host, before anything is computed with them."""
+"""Checks of samples, labels and what trains on them, before anything is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,3 +87,40 @@ def check_batches(
         if classes is not None:
             check_labels(y, len(x), classes)
         yield x, y
+
+
+def check_model(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is a linen module."""
+    if not isinstance(value, nn.Module):
+        hint = "; call it first" if callable(value) else ""
+        raise TypeError(
+            f"{name} must be a linen module, as eq.exact(...) returns, got "
+            f"{value!r:.80}{hint}"
+        )
+
+
+def check_variables(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument can hold the variables of a model."""
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{name} must be a dict of collections, as model.init(key, x) returns, got "
+            f"a {type(value).__name__}"
+        )
+
+
+def check_optimizer(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is a transformation of optax."""
+    if not (callable(getattr(value, "init", None)) and hasattr(value, "update")):
+        hint = "; call it first" if callable(value) else ""
+        raise TypeError(
+            f"{name} must be a transformation of optax, such as optax.adam(1e-3), got "
+            f"{value!r:.80}{hint}"
+        )
+
+
+def check_pair(name: str, value: Any) -> None:
+    """Raise TypeError unless an argument is a pair of samples and targets."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(
+            f"{name} must be a pair (samples, targets), got a {type(value).__name__}"
+        )

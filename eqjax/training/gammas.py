@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from eqjax.groups.checks import check_callable, check_number
+from eqjax.training.checks import check_optimizer
+
 GAMMA = "gamma"  # name of the parameters
 
 
@@ -33,6 +36,8 @@ def scheduled_gammas(
     >>> import eqjax as eq
     >>> tied = scheduled_gammas(optax.adam(1e-3), eq.training.triangular(100))
     """
+    check_optimizer("optimizer", optimizer)
+    check_callable("schedule", schedule, "eq.training.triangular(100)")
 
     def init(params: Any) -> optax.ScaleByScheduleState:
         del params
@@ -105,6 +110,9 @@ def dual_gammas(
 
     >>> constrained = dual_gammas(optax.adam(1e-3), resilient=True)
     """
+    check_optimizer("optimizer", optimizer)
+    check_number("rate", rate)
+    check_number("dual_rate", dual_rate)
     if not (rate > 0 and dual_rate > 0):
         raise ValueError(f"rates must be positive, got {rate} and {dual_rate}")
 

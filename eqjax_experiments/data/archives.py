@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from eqjax_experiments.data.cache import Contents, file_checksum, fixed_size
+from eqjax_experiments.data.npz import read_arrays
 from eqjax_experiments.data.splits import given_parts, stratified_parts, unit
 
 PAIRS = (("images", "labels"), ("data", "labels"), ("x", "y"), ("X", "y"))
@@ -21,19 +20,6 @@ PARTS = (  # names of the arrays of the training, validation and test part
     ),
     (("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")),
 )
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    try:
-        opened = np.load(file, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with opened:
-            return {name: opened[name] for name in opened.files}
-    except FileNotFoundError:
-        raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file} is not a readable .npz archive: {error}") from None
 
 
 def _checked(
@@ -122,7 +108,7 @@ def read_pair(
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged, or holds something else.
     """
-    arrays = _arrays(file)
+    arrays = read_arrays(file)
     for names in PAIRS:
         if all(name in arrays for name in names):
             return _checked(file, arrays, names, shape)
@@ -157,7 +143,7 @@ class Archive:
 
     def read(self) -> Contents:
         """Return all images."""
-        arrays = _arrays(self.file)
+        arrays = read_arrays(self.file)
         rng = np.random.default_rng(self.seed)
         for train, validation, test in PARTS:
             if all(name in arrays for name in (*train, *test)):

@@ -257,9 +257,12 @@ def _open(folder: Path) -> Dataset:
         StoredImages(folder / f"{name}-images.npy", mean, deviation) for name in SPLITS
     ]
     fits = 4 * sum(int(np.prod(images.shape)) for images in stored) <= IN_MEMORY
+    labels = [
+        np.load(folder / f"{name}-labels.npy", allow_pickle=False) for name in SPLITS
+    ]
     train, validation, test = (
-        Split(images[:] if fits else images, np.load(folder / f"{name}-labels.npy"))
-        for name, images in zip(SPLITS, stored, strict=True)
+        Split(images[:] if fits else images, own)
+        for images, own in zip(stored, labels, strict=True)
     )
     source = f"{meta['source']}, checksum {meta['checksum']}"
     return Dataset(

@@ -84,7 +84,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
             "check it out again"
         )
     try:
-        with np.load(FILE) as data:
+        with np.load(FILE, allow_pickle=False) as data:
             return data["images"], data["labels"]
     except (zipfile.BadZipFile, KeyError) as error:
         raise ValueError(f"{FILE} is not an archive of images and labels") from error

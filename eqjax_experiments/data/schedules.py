@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from eqjax_experiments.data.npz import read_arrays
 
 FILE = Path(__file__).with_name("schedules.npz")
 METRICS = ("validation_error", "validation_loss", "test_error", "test_loss")
@@ -98,9 +99,8 @@ class Schedules:
                 f"{path.name} trains them"
             )
         try:
-            with np.load(path) as found:
-                return cls(dict(found))
-        except (zipfile.BadZipFile, ValueError) as error:
+            return cls(read_arrays(path))
+        except ValueError as error:
             raise ValueError(f"{path} is no table of schedules: {error}") from error
 
     @property

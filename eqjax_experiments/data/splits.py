@@ -22,14 +22,14 @@ class StoredImages:
 
     def __init__(self, file: Path, mean: np.ndarray, deviation: np.ndarray) -> None:
         self.file, self.mean, self.deviation = file, mean, deviation
-        self.shape = np.load(file, mmap_mode="r").shape
+        self.shape = np.load(file, mmap_mode="r", allow_pickle=False).shape
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        pixels = np.load(self.file, mmap_mode="r")[index]
-        return normalized(pixels, self.mean, self.deviation)
+        stored = np.load(self.file, mmap_mode="r", allow_pickle=False)
+        return normalized(stored[index], self.mean, self.deviation)
 
 
 @dataclasses.dataclass(frozen=True)

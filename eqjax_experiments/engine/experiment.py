@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,6 +100,7 @@ def run(
     result = folder / files.RESULT
     state, records = _train(experiment, dataset, folder, console)
     if not result.exists():
+        _check_records(experiment, dataset, folder, records)
         variables = weights_of(state).variables
         distances = ledger(
             variables, experiment.trial.model, experiment.task.inputs(dataset)
@@ -122,8 +122,8 @@ def run(
         points = [point for record in records for point in record["mixtures"]]
         if points[-1]["weights"]:
             rows[0]["mixtures"] = [points[i] for i in _spread(len(points))]
-        files.write_json(result, {"readings": rows, "distances": distances})
-    rows = json.loads(result.read_text())["readings"]
+        files.write_record(result, {"readings": rows, "distances": distances})
+    rows = files.read_record(result)["readings"]
     if experiment.follow is not None:
         after = experiment.follow(state)
         rows += run(after, dataset, folder / after.name, console)
@@ -140,7 +140,7 @@ def _train(
     saved = folder / files.CHECKPOINT
     done, untrained = 0, lambda: trial.init(task.seed, inputs)
     if saved.exists():
-        done, state = unpack(saved.read_bytes(), jax.eval_shape(untrained))
+        done, state = unpack(saved, jax.eval_shape(untrained))
     else:
         state = (experiment.begin or untrained)()
     records = resume_records(folder, done)
@@ -165,6 +165,25 @@ def _train(
         produced = fit(trial, dataset, inputs, task.seed, lengths, state, done)
         last = record_all(state, produced, folder, key="step", save=save, report=report)
     return last, records
+
+
+def _check_records(
+    experiment: Experiment,
+    dataset: Dataset,
+    folder: Path,
+    records: list[dict[str, Any]],
+) -> None:
+    """Raise DamagedFileError if lines are lost that the report is made of.
+
+    These are the last one, and all of them where there are mixtures.
+    """
+    pieces = piece_lengths(experiment.steps, experiment.task.steps(1, dataset))
+    lost = len(pieces) - len(records)
+    complete = records and records[-1]["step"] == experiment.steps
+    if lost and (not complete or records[-1]["mixtures"][-1]["weights"]):
+        raise files.DamagedFileError(
+            folder / files.METRICS, f"it lacks {lost} of {len(pieces)} lines"
+        )
 
 
 def _spread(count: int) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from eqjax.constraints.collections import MIXTURE, PARAMS
 from eqjax.search import MixtureSearchState
 from eqjax.training import Metrics, Split, TrainState, batches, run_steps
 from eqjax_experiments.data.splits import Dataset
+from eqjax_experiments.runs import files
 
 TrainingState = TrainState | MixtureSearchState
 SHOWN_CLASSES = 20  # at most, in what is reported by class
@@ -240,12 +242,16 @@ def finite(value: Any) -> float | None:
 def pack(done: int, state: TrainingState) -> bytes:
     """Return a checkpoint: how many pieces are done, and the state."""
     tree = serialization.to_state_dict(jax.device_get(state))
-    return serialization.msgpack_serialize({"done": done, "state": tree})
+    return files.pack_checkpoint({"done": done, "state": tree})
 
 
-def unpack(saved: bytes, template: Any) -> tuple[int, TrainingState]:
-    """Read a checkpoint into a state of the template's structure."""
-    tree = serialization.msgpack_restore(saved)
+def unpack(saved: Path, template: Any) -> tuple[int, TrainingState]:
+    """Read a checkpoint into a state of the template's structure.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    tree = files.read_checkpoint(saved)
     state = serialization.from_state_dict(template, tree["state"])
     return tree["done"], jax.tree.map(jnp.asarray, state)
 

@@ -21,8 +21,13 @@ MARKERS = "os^vD"
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a picture."""
-    figure.savefig(path, dpi=130)
+    """Write a figure as a picture, whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        figure.savefig(partial, dpi=130, format=path.suffix[1:])
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def search_figure(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,8 +102,7 @@ def collect(
                     jax.clear_caches()
                 method = each.method
                 new = _rows(each, folder / each.folder_name)
-                lines = "".join(json.dumps(row) + "\n" for row in rows + new)
-                files.write_atomically(file, lines)
+                files.write_lines(file, rows + new)
                 rows = read_lines(file)
                 for row in new:
                     error = row["test_error"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,16 @@ def save(
 
 def every(run: Path) -> dict[str, Saved]:
     """Return all networks of a run, by the path of their folder within it."""
-    folders = sorted(path.parent for path in run.rglob("network.json"))
+    folders = sorted(_folders(run))
     return {str(folder.relative_to(run)): eq.load(folder) for folder in folders}
+
+
+def _folders(run: Path) -> Iterator[Path]:
+    """Yield the folders of all networks, but of none that is being written."""
+    for folder, inside, names in os.walk(run):  # what vanishes meanwhile is no error
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        if "network.json" in names:
+            yield Path(folder)
 
 
 def find(run: Path, member: str | None = None) -> Saved:
@@ -71,7 +80,7 @@ def find(run: Path, member: str | None = None) -> Saved:
     """
     if (run / "network.json").exists() and member is None:
         return eq.load(run)
-    folders = sorted(path.parent for path in run.rglob("network.json"))
+    folders = sorted(_folders(run))
     if not folders:
         raise FileNotFoundError(
             f"{run} holds no trained network; is the run at its end? "

@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from eqjax_experiments.data.cache import changes
 from eqjax_experiments.data.splits import Dataset
-from eqjax_experiments.runs.files import CONFIG, PARTIAL, environment, write_json
+from eqjax_experiments.runs.files import (
+    CONFIG,
+    PARTIAL,
+    environment,
+    parsed_record,
+    read_record,
+    unsealed,
+    write_record,
+)
 
 
 class Settings(Protocol):
@@ -67,7 +74,9 @@ def new_folder(name: str | None, default: str) -> Path:
 
 def _is_taken(folder: Path) -> bool:
     """Return whether a folder holds more than what a killed run has half written."""
-    return folder.is_dir() and any(p.suffix != PARTIAL for p in folder.iterdir())
+    return folder.is_dir() and any(
+        p.suffix != PARTIAL and p.name != LOCK for p in folder.iterdir()
+    )
 
 
 def named_folder(name: str) -> Path:
@@ -110,7 +119,13 @@ def open_run(task: Settings, default: str) -> Path:
     """
     if not task.resume:
         folder = new_folder(task.name, default)
-        _write_task(folder, dataclasses.replace(task, name=folder.name, resume=False))
+        own = dataclasses.replace(task, name=folder.name, resume=False)
+        with alone(folder):
+            if _is_taken(folder):
+                raise ValueError(
+                    f"another process has just begun {folder}; choose another --name"
+                )
+            _write_task(folder, own)
         return folder
     folder = named_folder(str(task.name))
     if not (folder / CONFIG).exists():
@@ -155,12 +170,12 @@ def enter(folder: Path, task: Kind) -> Kind:
 
 def _check_data(folder: Path, task: Settings) -> None:
     """Raise ValueError unless the data are those that a run was begun with."""
-    before = json.loads((folder / CONFIG).read_text())["data"]
+    before = read_record(folder / CONFIG)["data"]
     now = task.load()
     if now.source == before:
         return
     listed = folder / LISTING
-    files = json.loads(listed.read_text()) if listed.exists() else {}
+    files = read_record(listed) if listed.exists() else {}
     changed = changes(files, now.listing) if files and now.listing else ""
     raise ValueError(
         f"{folder} was begun with the data {before}; now they are {now.source}"
@@ -195,8 +210,8 @@ def _write_task(folder: Path, task: Settings) -> None:
         "environment": environment(),
     }
     if dataset.listing:
-        write_json(folder / LISTING, dict(dataset.listing))
-    write_json(folder / CONFIG, saved)
+        write_record(folder / LISTING, dataset.listing)
+    write_record(folder / CONFIG, saved)
 
 
 def options(task: Any) -> dict[str, Any]:
@@ -216,27 +231,35 @@ def saved_task(folder: Path, kind: type[Kind]) -> Kind:
     """Return the settings that a run was started with.
 
     Raises:
-      ValueError: it is the run of another command.
+      ValueError: it is the run of another command, or its file is damaged.
     """
-    saved = json.loads((folder / CONFIG).read_text())["config"]
-    try:
-        return _restored(kind(), saved)
-    except KeyError as error:
+    file = folder / CONFIG
+    record = parsed_record(file.read_bytes(), file)
+    saved, default = record.get("config", {}), kind()
+    if others := ", ".join(_other_names(default, saved)):
         raise ValueError(
-            f"{folder} holds no run of this command: its settings differ in "
-            f"{error.args[0]}"
-        ) from None
+            f"{folder} holds no run of this command: its settings differ in {others}"
+        )
+    unsealed(record, file)
+    return _restored(default, saved)
+
+
+def _other_names(default: Any, saved: Any) -> list[str]:
+    """Return the names that settings and what JSON made of them do not share."""
+    names = [field.name for field in dataclasses.fields(default)]
+    own = {name: getattr(default, name) for name in names}
+    if not isinstance(saved, dict):
+        return list(own)
+    return sorted(own.keys() ^ saved.keys()) or [
+        other
+        for name, value in own.items()
+        if dataclasses.is_dataclass(value)
+        for other in _other_names(value, saved[name])
+    ]
 
 
 def _restored(default: Kind, saved: dict[str, Any]) -> Kind:
-    """Return settings from what JSON made of them, those inside them included.
-
-    Raises:
-      KeyError: they are not those of the default; it names the first that differ.
-    """
-    names = {field.name for field in dataclasses.fields(default)}
-    if names != saved.keys():
-        raise KeyError(", ".join(sorted(names ^ saved.keys())))
+    """Return settings from what JSON made of them, those inside them included."""
     values: dict[str, Any] = {}
     for name, value in saved.items():
         own = getattr(default, name)

@@ -26,7 +26,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             serialization.to_state_dict(jax.device_get(m)) for m in checkpoint.members
         ],
     }
-    files.write_atomically(path, serialization.msgpack_serialize(tree))
+    files.write_atomically(path, files.pack_checkpoint(tree))
 
 
 def load_checkpoint(
@@ -40,8 +40,11 @@ def load_checkpoint(
       path: of the file.
       ambient: group that the saved names are subgroups of.
       templates: architecture -> TrainState of the right structure (abstract will do).
+
+    Raises:
+      ValueError: the file is damaged.
     """
-    tree = serialization.msgpack_restore(path.read_bytes())
+    tree = files.read_checkpoint(path)
     architectures = tuple(
         eq.Architecture.parse(ambient, names) for names in tree["architectures"]
     )

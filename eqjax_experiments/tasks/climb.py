@@ -82,7 +82,7 @@ class ClimbTask(MethodTask):
         dataset = self.load()
         result = folder / files.RESULT
         if result.exists():
-            return json.loads(result.read_text())["readings"]
+            return files.read_record(result)["readings"]
         best = climb(self, dataset, folder, console)
         first, child = self.lengths(dataset)
         row = reading(
@@ -102,7 +102,7 @@ class ClimbTask(MethodTask):
             validation_error=row["validation_error"],
             test_error=row["test_error"],
         )
-        files.write_json(result, {"readings": [row]})
+        files.write_record(result, {"readings": [row]})
         return [row]
 
 
@@ -110,7 +110,7 @@ def climb(task: ClimbTask, dataset: Dataset, folder: Path, console: Console) -> 
     """Climb, or continue from the last round that was saved; return the best."""
     first, child = task.lengths(dataset)
     saved = folder / files.CHECKPOINT
-    resume = unpack(saved.read_bytes(), task) if saved.exists() else None
+    resume = unpack(saved, task) if saved.exists() else None
 
     def keep(number: int, tried: Sequence[Climber], best: Climber) -> None:
         files.write_atomically(saved, pack(number, best))
@@ -155,12 +155,16 @@ def pack(number: int, best: Climber) -> bytes:
     }
     variables = serialization.to_state_dict(jax.device_get(best.variables))
     tree = {"told": json.dumps(told), "variables": variables}
-    return serialization.msgpack_serialize(tree)
+    return files.pack_checkpoint(tree)
 
 
-def unpack(saved: bytes, task: ClimbTask) -> tuple[int, Climber]:
-    """Read a checkpoint."""
-    tree = serialization.msgpack_restore(saved)
+def unpack(saved: Path, task: ClimbTask) -> tuple[int, Climber]:
+    """Read a checkpoint.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    tree = files.read_checkpoint(saved)
     told = json.loads(tree["told"])
     model = task.first_model().clone(
         architecture=eq.Architecture.parse(task.ambient_group, told["groups"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -203,7 +202,7 @@ def evolve(
     """Run, or continue, the search of a folder and return its result."""
     result = folder / files.RESULT
     if result.exists():
-        return json.loads(result.read_text())
+        return files.read_record(result)
     loop = make_loop(task, dataset, devices, data_devices)
     console.print(
         f"training {loop.population.strategy}: {loop.first_steps} steps first, then "
@@ -217,6 +216,11 @@ def evolve(
     else:
         point = loop.start(task.first_architecture)
     records = resume_records(folder, point.state.generation)
+    if len(records) < point.state.generation:  # the verdict is told by all of them
+        raise files.DamagedFileError(
+            folder / files.METRICS,
+            f"it has {len(records)} of {point.state.generation} generations",
+        )
     with progress(console, "children") as shown:
         bar = shown.add_task("", total=None)
 
@@ -282,7 +286,7 @@ def evolve(
     }
     if task.selection == "aging":
         found["history_best"] = best_of_history(records)
-    files.write_json(result, found)
+    files.write_record(result, found)
     return found
 
 

@@ -71,7 +71,7 @@ class GeneratorTask(MethodTask):
             self, self.model(found.best), self.weight_optimizer(steps), steps
         )
         rows = experiment.run(follow, dataset, folder / follow.name, console)
-        files.write_json(folder / files.RESULT, {"readings": rows})
+        files.write_record(folder / files.RESULT, {"readings": rows})
         return rows
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -148,14 +147,13 @@ class Journal:
     def entries(self) -> list[dict[str, Any]]:
         """All that was found so far."""
         file = None if self.folder is None else self.folder / EVIDENCE
-        return [] if file is None or not file.exists() else json.loads(file.read_text())
+        return [] if file is None or not file.exists() else files.read_records(file)
 
     def keep(self, entry: dict[str, Any]) -> None:
         """Add what was found at a milestone, and draw all of it."""
         if self.folder is None:
             return
         entries = [*self.entries, entry]
-        files.write_json(self.folder / EVIDENCE, entries)
         from eqjax_experiments.reports import pictures  # slow to import
 
         titled = [
@@ -164,6 +162,9 @@ class Journal:
         ]
         figure = evidence_figure(titled, standard_group(self.ambient))
         pictures.save(figure, self.folder / PICTURE)
+        files.write_records(
+            self.folder / EVIDENCE, entries
+        )  # last: it says all is done
 
     def say(self, text: Any) -> None:
         """Print, if there is where to."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -119,14 +118,14 @@ def keep(report: eq.SymmetryTest, ambient: eq.Group, steps: int, folder: Path) -
         "answer": text,
         **report.numbers(),
     }
-    files.write_json(folder / EVIDENCE, [entry])
     figure = evidence_figure([{**entry, "title": entry["answer"]}], ambient)
     pictures.save(figure, folder / PICTURE)
+    files.write_records(folder / EVIDENCE, [entry])  # last: it says all is done
 
 
 def found_in(folder: Path) -> dict[str, Any]:
     """Return what the test of a finished run found."""
-    return json.loads((folder / EVIDENCE).read_text())[0]
+    return files.read_records(folder / EVIDENCE)[0]
 
 
 class Answer(NamedTuple):
