@@ -72,8 +72,7 @@ def find(run: Path, member: str | None = None) -> Saved:
             "It continues with --resume"
         )
     if member is None:
-        every = [eq.load(folder) for folder in folders]
-        return min(every, key=lambda net: net.extra.get("validation_error", np.inf))
+        return min((eq.load(folder) for folder in folders), key=_error)
     names = {str(folder.relative_to(run)): folder for folder in folders}
     alike = [f for name, f in names.items() if member in (name, f.name)]
     if member in names or len(alike) == 1:
@@ -81,3 +80,9 @@ def find(run: Path, member: str | None = None) -> Saved:
     raise FileNotFoundError(
         f"{run} has no network {member!r}, or several; there are {', '.join(names)}"
     )
+
+
+def _error(network: Saved) -> float:
+    """Return the validation error; that of a network that diverged is infinite."""
+    error = network.extra.get("validation_error")
+    return np.inf if error is None else error

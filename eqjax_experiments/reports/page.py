@@ -1,0 +1,133 @@
+"""A page in HTML that needs no other file: sections of text, tables and charts.
+
+What is put into it is text, and is escaped; nothing is taken for HTML. The policy at
+its head forbids it to load anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import jinja2
+import plotly.graph_objects as go
+import plotly.io
+import plotly.offline
+
+TEMPLATE, STYLE, SCRIPT = "page.html", "page.css", "page.js"
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table; its first column is aligned left, as are those named.
+
+    Attributes:
+      head: of the columns.
+      rows: the text of their cells.
+      left: numbers of the columns that are text.
+    """
+
+    kind: ClassVar[str] = "table"
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: Sequence[int] = (0,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart.
+
+    Attributes:
+      figure: of plotly.
+      label: what it shows, read out to those who do not see it, and above it.
+      height: in pixels.
+      ratio: width over height, in place of the height.
+      width: in pixels, at most; as wide as the page if None.
+    """
+
+    kind: ClassVar[str] = "chart"
+    figure: go.Figure
+    label: str
+    height: int = 360
+    ratio: float | None = None
+    width: int | None = None
+
+    @property
+    def data(self) -> str:
+        """The figure in JSON, of which nothing can be taken for a tag."""
+        text = plotly.io.to_json(self.figure, validate=False)
+        for sign in "<>&":
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
+        return text
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of several parts, chosen from a list."""
+
+    kind: ClassVar[str] = "choice"
+    label: str
+    options: Mapping[str, Sequence[Part]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """Parts that are unfolded when they are asked for."""
+
+    kind: ClassVar[str] = "folded"
+    label: str
+    parts: Sequence[Part]
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Parts beside each other, where there is room."""
+
+    kind: ClassVar[str] = "beside"
+    parts: Sequence[Part]
+
+
+Part = Text | Table | Chart | Choice | Folded | Beside
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page with a title."""
+
+    title: str
+    parts: Sequence[Part]
+
+    @property
+    def anchor(self) -> str:
+        """Its name in links."""
+        return self.title.lower().replace(" ", "-")
+
+
+def render(title: str, lead: str, sections: Sequence[Section]) -> str:
+    """Return the page.
+
+    Args:
+      title: of the page.
+      lead: a sentence or two below it.
+      sections: in their order.
+    """
+    files = importlib.resources.files("eqjax_experiments.reports")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    return environment.from_string((files / TEMPLATE).read_text()).render(
+        title=title,
+        lead=lead,
+        sections=sections,
+        style=(files / STYLE).read_text(),
+        script=(files / SCRIPT).read_text(),
+        plotly=plotly.offline.get_plotlyjs(),
+    )
