@@ -164,7 +164,7 @@ def _parts(turned: Turned, label: str) -> list[Part]:
     told = (
         f"A validation image of the class {label}, and its copy under a {long[u]}. An "
         "equivariant layer makes of the turned image the turned map, in which the "
-        "elements of the group are exchanged, too. The difference shows what the layers "
+        "elements of the group are exchanged, too. The difference is what the layers "
         "up to there have given up."
     )
     if not all(exact[v] for v in turned.turns):

@@ -64,11 +64,8 @@ class Chart:
 
     @property
     def data(self) -> str:
-        """The figure in JSON, of which nothing can be taken for a tag."""
-        text = plotly.io.to_json(self.figure, validate=False)
-        for sign in "<>&":
-            text = text.replace(sign, f"\\u{ord(sign):04x}")
-        return text
+        """The figure in JSON, in which plotly leaves no tag as it is."""
+        return plotly.io.to_json(self.figure, validate=False)
 
 
 @dataclasses.dataclass(frozen=True)

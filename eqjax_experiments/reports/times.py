@@ -21,8 +21,9 @@ def times(record: Record) -> Section:
     parts: list[Part] = [
         Text(
             "The first generation or piece, and the first after a run was continued, "
-            "includes compiling. A piece is a pass over the training images, or what "
-            "is left of one; validation is part of it."
+            "includes compiling; the first generation of a search also trains longer "
+            "than the others. A piece is a pass over the training images, or what is "
+            "left of one. The time of validation is part of both."
         )
     ]
     rows = [_time_row(training) for training in timed]
@@ -49,11 +50,11 @@ def _time_row(training: Training) -> list[str]:
     if later and sum(n for _, n in done):
         one = sum(later) / sum(n for _, n in done)
         unit = done[0][0]
-        each = (
-            f"{1000 * one:,.1f} ms per step"
-            if unit == "step"
-            else f"{one:,.2f} s per {unit}"
-        )
+        told = {
+            "step": f"{1000 * one:,.1f} ms per step",
+            "child": f"{one:,.2f} s per child",
+        }
+        each = told[unit]
     return [
         training.title,
         f"{sum(seconds):,.1f} s",
@@ -67,34 +68,19 @@ def _time_chart(training: Training) -> Chart:
     key = "generation" if "generation" in training.timing[0] else "step"
     at = [row[key] for row in training.timing]
     seconds = [row["seconds"] for row in training.timing]
-    first = [True] + [False] * (len(at) - 1)
-    bars = [
-        go.Bar(
-            x=[
-                str(a)
-                for a, one in zip(at, first, strict=True)
-                if one is with_compiling
-            ],
-            y=[
-                s
-                for s, one in zip(seconds, first, strict=True)
-                if one is with_compiling
-            ],
-            name=name,
-            marker={"color": charts.color(number)},
-            hovertemplate=f"{key} %{{x}}: %{{y:.2f}} s<extra></extra>",
-        )
-        for number, (with_compiling, name) in enumerate(
-            ((False, "without compiling"), (True, "with compiling"))
-        )
-    ]
-    axis = {
-        "title": {"text": key if key == "generation" else "after step"},
-        "type": "category",
-        "categoryorder": "array",
-        "categoryarray": [str(a) for a in at],
-    }
-    drawn = charts.figure(
-        bars, xaxis=axis, yaxis={"title": {"text": "seconds"}}, showlegend=True
+    bars = go.Bar(
+        x=[str(number) for number in at],
+        y=seconds,
+        marker={"color": [charts.color(1), *[charts.color(0)] * (len(at) - 1)]},
+        hovertemplate=f"{key} %{{x}}: %{{y:.2f}} s<extra></extra>",
     )
-    return Chart(drawn, f"Seconds of {training.title}, by {key}", height=280)
+    title = {"text": key if key == "generation" else "after step"}
+    drawn = charts.figure(
+        [bars],
+        xaxis={"title": title, "type": "category"},
+        yaxis={"title": {"text": "seconds"}},
+    )
+    label = (
+        f"Seconds of {training.title} by {key}; the first, in orange, with compiling"
+    )
+    return Chart(drawn, label, height=280)
