@@ -51,10 +51,13 @@ def figure(traces: Sequence[Any] = (), **layout: Any) -> go.Figure:
     return go.Figure(list(traces), {**shared, **layout})
 
 
-def scale(values: Iterable[float | None]) -> str:
-    """Return "log", or "linear" where there is a value that has no logarithm."""
+def scale(values: Iterable[float | None]) -> dict[str, Any]:
+    """Return a logarithmic axis; a linear one where a value has no logarithm."""
     known = [value for value in values if value is not None]
-    return "log" if known and min(known) > 0 else "linear"
+    if not known or min(known) <= 0:
+        return {"type": "linear"}
+    ticks = {"dtick": "D2"} if max(known) > 10 * min(known) else {"nticks": 6}
+    return {"type": "log", **ticks}
 
 
 def whole(last: int) -> dict[str, Any]:
@@ -101,17 +104,20 @@ def matrix(
     )
 
 
-def tiles(pictures: Sequence[Sequence[np.ndarray]], fill: float = np.nan) -> np.ndarray:
+def tiles(
+    pictures: Sequence[Sequence[np.ndarray]], fill: float = np.nan, down: int = GAP
+) -> np.ndarray:
     """Return small pictures of equal shape, in rows, as one with gaps between them.
 
     Args:
       pictures: rows of arrays (height, width); the last row may be shorter.
       fill: what the gaps hold.
+      down: cells between rows of tiles.
     """
     height, width = pictures[0][0].shape
-    step = height + GAP, width + GAP
+    step = height + down, width + GAP
     columns = max(map(len, pictures))
-    shape = len(pictures) * step[0] - GAP, columns * step[1] - GAP
+    shape = len(pictures) * step[0] - down, columns * step[1] - GAP
     whole = np.full(shape, fill)
     for i, row in enumerate(pictures):
         for j, each in enumerate(row):
@@ -126,6 +132,7 @@ def tile_layout(
     columns: Sequence[str] = (),
     rows: Sequence[str] = (),
     titles: Sequence[Sequence[str]] = (),
+    down: int = GAP,
 ) -> Mapping[str, Any]:
     """Return the layout of a picture of tiles: square cells, and names.
 
@@ -135,16 +142,18 @@ def tile_layout(
       columns: names of the columns, on top.
       rows: names of the rows, on the left.
       titles: names of the tiles, by rows, above each.
+      down: cells between rows of tiles.
     """
     height, width = tile
-    across = [j * (width + GAP) + (width - 1) / 2 for j in range(whole[1])]
-    down = [i * (height + GAP) + (height - 1) / 2 for i in range(whole[0])]
+    count = max(map(len, [columns, *titles]), default=0)
+    across = [j * (width + GAP) + (width - 1) / 2 for j in range(count)]
+    middle = [i * (height + down) + (height - 1) / 2 for i in range(len(rows))]
     bare: dict[str, Any] = {"showgrid": False, "zeroline": False, "ticks": ""}
     annotations = [
         {
             "text": escaped(name),
             "x": across[j],
-            "y": i * (height + GAP) - 0.5,
+            "y": i * (height + down) - 0.5,
             "yanchor": "bottom",
             "showarrow": False,
             "font": {"size": 10},
@@ -157,7 +166,7 @@ def tile_layout(
         "xaxis": {
             **bare,
             "side": "top",
-            "tickvals": across[: len(columns)],
+            "tickvals": across if columns else [],
             "ticktext": list(map(escaped, columns)),
             "tickangle": -40 if len(columns) > 4 else 0,
             "range": [-0.5, whole[1] - 0.5],
@@ -165,7 +174,7 @@ def tile_layout(
         },
         "yaxis": {
             **bare,
-            "tickvals": down[: len(rows)],
+            "tickvals": middle,
             "ticktext": list(map(escaped, rows)),
             "range": [whole[0] - 0.5, -0.5],
             "scaleanchor": "x",

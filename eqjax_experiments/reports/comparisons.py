@@ -27,13 +27,15 @@ from eqjax_experiments.reports.statistics import (
 )
 from eqjax_experiments.reports.tables import columns
 
+LONGEST = 26  # name of a method beside a chart
+
 
 def comparisons(record: Record) -> Section:
     """Return the table of every experiment, with its charts."""
     title = "Methods"
     if not record.is_comparison:
         return Section(
-            title, [Text("This run is one of a single method; `compare` has several.")]
+            title, missing="This is a run of one method; compare has several."
         )
     parts: list[Part] = []
     for name, rows in by_experiment(record.rows).items():
@@ -86,10 +88,10 @@ def _experiment(name: str, rows: Sequence[Row], settings: Row) -> list[Part]:
 
 
 def _errors(lines: Sequence[Line]) -> go.Figure:
-    names = [charts.escaped(line.method) for line in lines]
+    places = range(len(lines))
     dots = go.Scatter(
         x=[error for line in lines for error in line.errors.values()],
-        y=[n for n, line in zip(names, lines, strict=True) for _ in line.errors],
+        y=[i for i, line in enumerate(lines) for _ in line.errors],
         mode="markers",
         name="seeds",
         marker={"color": charts.color(0), "size": 8, "opacity": 0.7},
@@ -102,7 +104,7 @@ def _errors(lines: Sequence[Line]) -> go.Figure:
     )
     means = go.Scatter(
         x=[line.mean for line in lines],
-        y=names,
+        y=list(places),
         mode="markers",
         name="mean",
         marker={
@@ -110,19 +112,21 @@ def _errors(lines: Sequence[Line]) -> go.Figure:
             "size": 14,
             "line": {"width": 3, "color": charts.color(1)},
         },
-        hovertemplate="%{y}: mean %{x:.2f} %<extra></extra>",
+        customdata=[
+            charts.lines(line.method, f"mean {line.mean:.2f} %") for line in lines
+        ],
+        hovertemplate=charts.PLAIN,
     )
-    return _by_method([dots, means], names, "test error (%)")
+    return _by_method([dots, means], lines, "test error (%)")
 
 
 def _differences(lines: Sequence[Line]) -> go.Figure:
     known = [line for line in lines if line.difference is not None]
-    names = [charts.escaped(line.method) for line in known]
     reach = [line.interval or (line.difference, line.difference) for line in known]
     middle = [line.difference or 0.0 for line in known]
     bars = go.Scatter(
         x=middle,
-        y=names,
+        y=list(range(len(known))),
         mode="markers",
         marker={"color": charts.color(3), "size": 8},
         error_x={
@@ -138,14 +142,18 @@ def _differences(lines: Sequence[Line]) -> go.Figure:
         customdata=[charts.lines(*line.cells()[:6]) for line in known],
         hovertemplate=charts.PLAIN,
     )
-    return _by_method([bars], names, "percentage points")
+    return _by_method([bars], known, "percentage points")
 
 
-def _by_method(traces: list[go.Scatter], names: Sequence[str], what: str) -> go.Figure:
+def _by_method(traces: list[go.Scatter], lines: Sequence[Line], what: str) -> go.Figure:
+    """Return traces over the numbers of methods; long names are cut."""
+    names = [line.method for line in lines]
+    short = [n if len(n) <= LONGEST else f"{n[: LONGEST - 1]}…" for n in names]
     axis = {
-        "type": "category",
-        "categoryorder": "array",
-        "categoryarray": list(reversed(names)),
-        "tickfont": {"size": 11},
+        "tickvals": list(range(len(names))),
+        "ticktext": list(map(charts.escaped, short)),
+        "tickfont": {"size": 10},
+        "range": [len(names) - 0.5, -0.5],
+        "zeroline": False,
     }
     return charts.figure(traces, xaxis={"title": {"text": what}}, yaxis=axis)

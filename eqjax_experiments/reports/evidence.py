@@ -18,7 +18,7 @@ def evidence(record: Record) -> Section:
     entries = record.evidence
     if not entries:
         return Section(
-            title, [Text("Only `guide` tests its networks; this run holds no test.")]
+            title, missing="Only guide tests its networks; there is no test."
         )
     told = (
         "About 1 is what is expected of a group that the data have; more speaks "
@@ -74,7 +74,7 @@ def _network(entries: Sequence[Row]) -> go.Figure:
     return charts.figure(
         bars,
         xaxis={"type": "category", "tickangle": -45},
-        yaxis={"title": {"text": "evidence"}, "type": kind},
+        yaxis={"title": {"text": "evidence"}, **kind},
         showlegend=True,
     )
 

@@ -109,9 +109,7 @@ def family_tree(record: Record, layers: Sequence[str]) -> Section:
     title = "Family tree"
     everyone = family(record.main.generations)
     if not everyone:
-        return Section(
-            title, [Text("Only a search by `evolve` records parents; there are none.")]
-        )
+        return Section(title, missing="Only a search by evolve records parents.")
     labels = layer_labels(layers, len(everyone[0].groups))
     shown = [child for child in everyone if child.loss is not None]
     parts: list[Part] = []
@@ -192,7 +190,7 @@ def _tree(shown: Sequence[Child], labels: Sequence[str]) -> go.Figure:
     return charts.figure(
         traces,
         xaxis={"title": {"text": "generation"}, **charts.whole(last)},
-        yaxis={"title": {"text": "validation loss"}, "type": kind},
+        yaxis={"title": {"text": "validation loss"}, **kind},
     )
 
 
@@ -250,7 +248,7 @@ def _effects(everyone: Sequence[Child], labels: Sequence[str]) -> list[Part]:
         )
         drawn = charts.figure(
             [dots],
-            xaxis={"title": {"text": "loss against the unchanged child"}},
+            xaxis={"title": {"text": "change of the loss"}},
             yaxis={"type": "category"},
         )
         label = "Effect of every relaxation on the validation loss; survivors in orange"

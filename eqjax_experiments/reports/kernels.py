@@ -50,7 +50,7 @@ def kernels(network: Saved | str) -> Section:
     """
     title = "Learned kernels"
     if isinstance(network, str):
-        return Section(title, [Text(network)])
+        return Section(title, missing=network)
     shape = (1, *(network.preprocessing.shape or ()))
     found = tied_model(network.model, np.zeros(shape, np.float32))
     flat = flat_variables(network.variables)
@@ -110,7 +110,7 @@ def _parts(layer: TiedModule, kernel: np.ndarray) -> list[Part]:
         )
     label = "Weights" if drawn.orbits.size > NUMBERED else "Weights, and orbit numbers"
     ratio = drawn.weights.shape[1] / drawn.weights.shape[0]
-    size_of = {"ratio": round(max(0.5, min(ratio, 3.0)), 3), "width": 720}
+    size_of = {"ratio": round(ratio, 3), "width": 720}
     return [
         Text(" ".join(told)),
         Beside(
@@ -138,26 +138,27 @@ def lay_out(entries: np.ndarray, index: np.ndarray, layer: TiedModule) -> Drawn:
         entries, index = entries[None, None], index[None, None]
     shown = min(size_in, MOST_ELEMENTS), min(size_out, MOST_ELEMENTS)
     if shown != (size_in, size_out):
-        remarks.append(
-            f"Of {size_in} elements read and {size_out} written, the first "
-            f"{shown[0]} and {shown[1]} are drawn."
-        )
+        sizes = ((shown[0], size_in, "read"), (shown[1], size_out, "written"))
+        told = [f"{few} of {n} that are {how}" for few, n, how in sizes if few < n]
+        remarks.append(f"Of the elements only {' and '.join(told)} are drawn.")
     rows, columns = (
         element_names(ambient, n)[:MOST_ELEMENTS] for n in (size_in, size_out)
     )
     places = [[(i, j) for j in range(shown[1])] for i in range(shown[0])]
     titles: list[list[str]] = []
+    down = charts.GAP
     if 1 in (size_in, size_out):
         names = columns if size_in == 1 else rows
         together = [place for row in places for place in row]
         places, titles = in_rows(together), in_rows(names)
         rows, columns = [], []
+        down = max(down, entries.shape[0] // 3)  # room for the names
     both = [
-        charts.tiles([[a[..., i, j] for i, j in row] for row in places], fill)
+        charts.tiles([[a[..., i, j] for i, j in row] for row in places], fill, down)
         for a, fill in ((entries.astype(np.float64), np.nan), (index, -1))
     ]
     tile = entries.shape[:2]
-    names_of = {"columns": columns, "rows": rows, "titles": titles}
+    names_of = {"columns": columns, "rows": rows, "titles": titles, "down": down}
     return Drawn(both[0], both[1].astype(int), tile, names_of, " ".join(remarks))
 
 

@@ -62,6 +62,8 @@ def progress(record: Record) -> str:
 def overview(record: Record) -> Section:
     """Return what was run, and on what."""
     seconds = sum(row["seconds"] for t in record.trainings for row in t.timing)
+    runs = {(r["experiment"], r["method"], r["seed"]): r for r in record.rows}
+    seconds += sum(row["seconds"] for row in runs.values())
     counts = [sum(split) for split in zip(*record.images.values(), strict=True)]
     images = "unknown"
     if counts:
@@ -115,6 +117,8 @@ def _shown(value: Any) -> str:
 
 def outcome(record: Record) -> Section:
     """Return what the run says in the end: its verdict, and its networks."""
+    if record.is_comparison:
+        return Section("Result", missing="A comparison has a table, and no verdict.")
     parts: list[Part] = []
     verdict = record.result.get("verdict")
     if verdict:
@@ -139,7 +143,7 @@ def outcome(record: Record) -> Section:
         head = ("network", "groups", "validation error", "test error")
         head = (*head, "parameters, training", "at test", "steps")
         parts.append(Table(head, rows, left=(0, 1)))
-    elif not record.is_comparison:
+    else:
         parts.append(Text("No network has been read out yet."))
     classes = [row for row in record.readings if row.get("class_errors")]
     if classes:

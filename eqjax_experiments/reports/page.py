@@ -51,7 +51,7 @@ class Chart:
       figure: of plotly.
       label: what it shows, read out to those who do not see it, and above it.
       height: in pixels.
-      ratio: width over height, in place of the height.
+      ratio: width over height of what is drawn, in place of the height.
       width: in pixels, at most; as wide as the page if None.
     """
 
@@ -99,10 +99,17 @@ Part = Text | Table | Chart | Choice | Folded | Beside
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page with a title."""
+    """A part of the page with a title.
+
+    Attributes:
+      title: of the section.
+      parts: in their order.
+      missing: why there are none, where there are none.
+    """
 
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[Part] = ()
+    missing: str = ""
 
     @property
     def anchor(self) -> str:
@@ -116,14 +123,19 @@ def render(title: str, lead: str, sections: Sequence[Section]) -> str:
     Args:
       title: of the page.
       lead: a sentence or two below it.
-      sections: in their order.
+      sections: in their order; those that miss are listed at the end.
     """
+    there = [section for section in sections if not section.missing]
+    gone = [(each.title, each.missing) for each in sections if each.missing]
+    if gone:
+        table = Table(("", ""), gone, left=(0, 1))
+        there.append(Section("Not in this run", [table]))
     files = importlib.resources.files("eqjax_experiments.reports")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     return environment.from_string((files / TEMPLATE).read_text()).render(
         title=title,
         lead=lead,
-        sections=sections,
+        sections=there,
         style=(files / STYLE).read_text(),
         script=(files / SCRIPT).read_text(),
         plotly=plotly.offline.get_plotlyjs(),

@@ -39,7 +39,8 @@ class Training:
     @property
     def title(self) -> str:
         """What the training is called."""
-        return self.name or "the run itself"
+        first = "the search" if self.generations else "the first training"
+        return self.name or first
 
 
 @dataclasses.dataclass(frozen=True)

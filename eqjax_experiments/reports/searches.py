@@ -14,6 +14,9 @@ from eqjax_experiments.reports.page import Chart, Part, Section, Table, Text
 from eqjax_experiments.reports.printing import percent
 from eqjax_experiments.reports.record import Record, Row
 
+NO_NETWORKS = "Only evolve and generate keep the errors of many networks."
+NO_GENERATIONS = "Only a search by evolve has generations."
+
 
 def front(record: Record, layers: Sequence[str]) -> Section:
     """Return the networks of a search by error and parameters.
@@ -28,10 +31,7 @@ def front(record: Record, layers: Sequence[str]) -> Section:
     records = record.main.generations
     children = [c for r in records for c in r["children"]]
     if not children:
-        return Section(
-            title,
-            [Text("Only `evolve` and `generate` keep the errors of many networks.")],
-        )
+        return Section(title, missing=NO_NETWORKS)
     members = record.result.get("front")
     named = "front"
     parts: list[Part] = []
@@ -86,7 +86,14 @@ def _front_figure(
             "size": 7,
             "opacity": 0.75,
             "showscale": True,
-            "colorbar": {"title": {"text": "generation"}, "thickness": 10},
+            "colorbar": {
+                "title": {"text": "generation", "side": "top"},
+                "orientation": "h",
+                "thickness": 8,
+                "y": -0.22,
+                "yanchor": "top",
+                "dtick": max(1, len(records) // 8),
+            },
         },
         customdata=[_told(c, labels, f"generation {g}") for g, c in tried],
         hovertemplate=charts.PLAIN,
@@ -115,11 +122,11 @@ def _front_figure(
         [cloud, line, crosses],
         xaxis={
             "title": {"text": "parameters"},
-            "type": charts.scale(parameters),
-            "nticks": 6,
+            "tickformat": "~s",
+            **charts.scale(parameters),
         },
-        yaxis={"title": {"text": "error (%)"}, "type": charts.scale(errors)},
-        margin={"l": 48, "r": 8, "t": 24, "b": 44},
+        yaxis={"title": {"text": "error (%)"}, **charts.scale(errors)},
+        margin={"l": 48, "r": 8, "t": 24, "b": 90},
     )
 
 
@@ -176,9 +183,7 @@ def groups_over_time(record: Record, layers: Sequence[str]) -> Section:
         for r in record.main.generations
     ]
     if not any(population):
-        return Section(
-            title, [Text("Only a search by `evolve` has generations; there are none.")]
-        )
+        return Section(title, missing=NO_GENERATIONS)
     count = len(next(groups for members in population for groups in members))
     labels = layer_labels(layers, count)
     names = dict.fromkeys(n for members in population for g in members for n in g)

@@ -15,9 +15,7 @@ def times(record: Record) -> Section:
     """Return the seconds of every generation, or of every piece of a training."""
     timed = [training for training in record.trainings if training.timing]
     if not timed:
-        return Section(
-            "Times", [Text("This run keeps no times of its generations or pieces.")]
-        )
+        return Section("Times", missing="This run keeps no times of its parts.")
     parts: list[Part] = [
         Text(
             "The first generation or piece, and the first after a run was continued, "

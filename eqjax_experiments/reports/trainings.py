@@ -22,7 +22,7 @@ def errors(record: Record) -> Section:
     none = (
         "This run has no training of a single network that was measured piece by piece."
     )
-    return Section(title, parts or [Text(none)])
+    return Section(title, parts, "" if parts else none)
 
 
 def _errors(training: Training) -> Chart:
@@ -58,10 +58,8 @@ def mixtures(record: Record) -> Section:
         points = [point for point in points if point["weights"]]
         if points:
             parts.append(_mixtures(training, points[:: len(points) // MOST_POINTS + 1]))
-    none = (
-        "No layer of this run is a mixture of groups; `differentiate` has such layers."
-    )
-    return Section("Mixture weights over time", parts or [Text(none)])
+    none = "No layer of this run is a mixture of groups; differentiate has such layers."
+    return Section("Mixture weights over time", parts, "" if parts else none)
 
 
 def _mixtures(training: Training, points: Sequence[Row]) -> Chart:
@@ -123,10 +121,8 @@ def distances(record: Record) -> Section:
             "the symmetry, near 1 for one that has nothing of it."
         )
         return Section("Distances to groups", [Text(told), *parts])
-    none = (
-        "Only networks that are trained alone are measured, at the end; there are none."
-    )
-    return Section("Distances to groups", [Text(none)])
+    none = "They are measured at the end of the training of a single network."
+    return Section("Distances to groups", missing=none)
 
 
 def _distances(training: Training, table: dict[str, dict[str, float]]) -> Chart:

@@ -74,7 +74,7 @@ def read(folder: Path) -> Record:
         images=saved.get("images", {}),
         environment=environment,
         trainings=[_training(each, folder) for each in (folder, *below)],
-        evidence=_json(folder / EVIDENCE) or [],
+        evidence=_json(folder / EVIDENCE, list) or [],
         rows=rows,
         tried=whole_lines(folder / TRIED),
         inner=sorted(p.parent.name for p in folder.glob(f"*/{files.CONFIG}")),
@@ -111,10 +111,14 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, kind: type = dict) -> Any:
+    """Return what a file holds, None if there is no such file."""
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(found, kind):
+        raise ValueError(f"{path} is damaged: expected a {kind.__name__} in it")
+    return found
