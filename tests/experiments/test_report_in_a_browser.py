@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from eqjax_experiments import report
-from tests.experiments.test_report import SEARCH, SHORT, row_of
-from tests.tiny import TINY
+from tests.experiments.test_report import RECORDS, row_of, saved, write
 
 pytestmark = pytest.mark.slow
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing")
@@ -42,12 +41,13 @@ def browser():
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """The pages of a search, and of a comparison with hostile names."""
-    from eqjax_experiments import evolve
-
     folder = tmp_path_factory.mktemp("runs")
+    front = [{**row, "test_error": 0.5} for row in RECORDS[-1]["children"][:2]]
+    result = {"front": front, "verdict": {"group": "C4", "reason": "of the test"}}
+    run = write(folder / "runs/search", result={**result, "readings": []})
+    saved(run / "networks/member-1", "D4", (28, 28))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        evolve.main([*TINY, *SEARCH, *SHORT, "--data", "quarter", "--name", "search"])
         compared = folder / "runs/compared"
         compared.mkdir()
         names = ["D4", '<img src="x" onerror="console.error(1)">', "a long name " * 4]
@@ -131,8 +131,10 @@ def test_the_theme_is_toggled_and_charts_follow(browser, pages):
 
 
 def test_a_layer_is_chosen_and_an_orbit_outlined(browser, pages):
+    from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.select import Select
+    from selenium.webdriver.support.wait import WebDriverWait
 
     open_page(browser, pages["search"], 390)
     for anchor in ("learned-kernels", "feature-maps-under-a-turn"):
@@ -151,15 +153,23 @@ def test_a_layer_is_chosen_and_an_orbit_outlined(browser, pages):
     select = Select(kernels.find_element(By.TAG_NAME, "select"))
     select.select_by_index(0)
     plot = kernels.find_element(By.CLASS_NAME, "plot")
-    outlined = browser.execute_script(
-        """const plot = arguments[0];
-        Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: [0, 0]}]);
-        const orbits = plot.layout.meta.orbits;
-        const same = orbits.flat().filter(n => n === orbits[0][0]).length;
-        return [plot.data[1].x.length, same];""",
+    first = browser.execute_script(
+        """const plot = arguments[0], {xaxis, yaxis} = plot._fullLayout;
+        const {width, height} = plot.getBoundingClientRect();
+        return [
+            xaxis._offset + xaxis.d2p(0) - width / 2,
+            yaxis._offset + yaxis.d2p(0) - height / 2,
+        ];""",
         plot,
     )
-    assert outlined[0] == outlined[1] > 1
+    actions = ActionChains(browser)
+    actions.move_to_element(plot).move_to_element_with_offset(plot, *first).perform()
+    outlined = "return arguments[0].data[1].x.length"
+    WebDriverWait(browser, 10).until(lambda b: b.execute_script(outlined, plot))
+    same = """const orbits = arguments[0].layout.meta.orbits;
+        return orbits.flat().filter(n => n === orbits[0][0]).length"""
+    count = browser.execute_script(same, plot)
+    assert browser.execute_script(outlined, plot) == count > 1
     assert run(browser, "document.documentElement.scrollWidth") <= 390
     assert browser.get_log("browser") == []
 
