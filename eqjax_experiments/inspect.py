@@ -15,10 +15,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from eqjax.constraints.collections import PARAMS
+from eqjax.training import count_parameters
 from eqjax_experiments import shell
 from eqjax_experiments.reports.printing import percent
-from eqjax_experiments.runs import run_folder
-from eqjax_experiments.runs.overview import overview
+from eqjax_experiments.reports.record import Record
+from eqjax_experiments.runs import networks, reading, run_folder
+
+SHOWN_ELSEWHERE = ("name", "resume", "data")  # settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,44 +36,93 @@ class InspectSettings:
 OPTIONS = (shell.Output, InspectSettings)
 
 
+def overview(record: Record) -> dict[str, Any]:
+    """Return what a run is, how far it is, and what it found, as plain data."""
+    settings = {
+        name: value
+        for name, value in record.settings.items()
+        if name not in SHOWN_ELSEWHERE and value is not None
+    }
+    return {
+        "folder": str(record.folder),
+        "command": record.command or "unknown",
+        "data": record.data,
+        "state": "finished" if record.finished else record.progress,
+        "settings": settings,
+        "environment": dict(record.environment),
+        "seconds": round(record.seconds, 2),
+        "answer": answer(record),
+        "networks": [] if record.is_comparison else saved_networks(record.folder),
+    }
+
+
+def answer(record: Record) -> str:
+    """Return what a run says of the symmetry of the data; nothing if it does not."""
+    if record.evidence:
+        last = record.evidence[-1]
+        doubt = "" if last["decided"] else ", the likeliest of several: undecided"
+        return last.get("answer") or f"{last['named']}{doubt}"
+    verdict = record.result.get("verdict")
+    if verdict is None:
+        return ""
+    return f"{verdict['group'] or 'undecided'}; {verdict['reason']}"
+
+
+def saved_networks(folder: Path) -> list[dict[str, Any]]:
+    """Return a row on every network, from the least validation error to the largest."""
+    rows = [
+        {
+            "name": name,
+            "groups": list(network.model.architecture.names),
+            "parameters": count_parameters(network.variables[PARAMS]),
+            "validation_error": network.extra.get("validation_error"),
+            "test_error": network.extra.get("test_error"),
+        }
+        for name, network in networks.every(folder).items()
+    ]
+    return sorted(
+        rows, key=lambda row: (row["validation_error"] is None, *row.values())
+    )
+
+
 def print_overview(console: Console, found: dict[str, Any]) -> None:
     """Print what there is to say of one run."""
-    said = {
-        "folder": found["folder"],
-        "command": found["command"] or "unknown",
-        "data": found["data"],
-        "state": found["state"],
+    told = {
+        **{name: found[name] for name in ("folder", "command", "data", "state")},
         "settings": ", ".join(f"{k} {v}" for k, v in found["settings"].items()),
-        "seconds": f"{found['seconds']:.0f}",
         "versions": ", ".join(f"{k} {v}" for k, v in found["environment"].items()),
+        "seconds": f"{found['seconds']:,.0f}",
         "answer": found["answer"],
     }
-    for name, value in said.items():
+    for name, value in told.items():
         if value:
             console.print(f"{name + ':':<10}{value}", markup=False, soft_wrap=True)
     if found["networks"]:
-        table = Table("network", "groups, input to output")
-        for column in ("parameters", "validation error", "test error"):
-            table.add_column(column, justify="right")
-        for row in found["networks"]:
-            table.add_row(
-                row["name"],
-                " ".join(row["groups"]),
-                f"{row['parameters']:,}",
-                percent(row["validation_error"]) if row["validation_error"] else "",
-                percent(row["test_error"]) if row["test_error"] else "",
-            )
-        console.print(table)
+        console.print(networks_table(found["networks"]))
+
+
+def networks_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the networks of a run as a table."""
+    table = Table("network", "groups, input to output")
+    for column in ("parameters", "validation error", "test error"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        errors = (row["validation_error"], row["test_error"])
+        table.add_row(
+            row["name"],
+            " ".join(row["groups"]),
+            f"{row['parameters']:,}",
+            *("" if error is None else percent(error) for error in errors),
+        )
+    return table
 
 
 def print_all(console: Console, every: list[dict[str, Any]]) -> None:
     """Print a line on each of several runs."""
-    table = Table("run", "command", "data", "state", "answer")
+    names = ("folder", "command", "data", "state", "answer")
+    table = Table(*names)
     for found in every:
-        table.add_row(
-            *(found["folder"], found["command"], found["data"]),
-            *(found["state"], found["answer"]),
-        )
+        table.add_row(*(found[name] for name in names))
     console.print(table if every else f"no runs under {run_folder.ROOT}/")
 
 
@@ -79,11 +132,11 @@ def main(arguments: list[str] | None = None) -> None:
     with shell.errors_end_it(console):
         output, settings = shell.parse(console, __doc__, arguments, *OPTIONS)
         if settings.run is None:
-            every = [overview(folder) for folder in run_folder.every()]
+            every = [overview(reading.read(each)) for each in run_folder.every()]
             print_all(console, every)
             output.write(every)
             return
-        found = overview(run_folder.by_path_or_name(settings.run))
+        found = overview(reading.read(reading.find(settings.run)))
         print_overview(console, found)
         output.write(found)
 

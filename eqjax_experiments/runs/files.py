@@ -165,13 +165,21 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, *, running: bool = False) -> list[dict[str, Any]]:
     """Return the records of a file of JSON lines, none if there is no such file.
+
+    Args:
+      path: of the file.
+      running: a process may be writing the last line, or was killed at it; it is left
+        out unless it is whole.
 
     Raises:
       DamagedFileError: a line is not what was written.
     """
-    return _records(path, _lines(path))
+    lines = _lines(path)
+    if running and lines and not path.read_bytes().endswith(b"\n"):
+        lines = lines[:-1]
+    return _records(path, lines)
 
 
 def keep_lines(path: Path, count: int) -> list[dict[str, Any]]:

@@ -92,19 +92,13 @@ def every() -> list[Path]:
 
 
 def by_path_or_name(run: str | Path) -> Path:
-    """Return the folder of a run by itself, or by its name.
+    """Return the folder of a run by itself, or by its name, whether it is there or not.
 
-    Raises:
-      FileNotFoundError: there is no such folder; the message names those there are.
+    >>> by_path_or_name("some/folder")
+    PosixPath('some/folder')
     """
-    folders = (Path(run), ROOT / run)
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    known = ", ".join(folder.name for folder in every())
-    raise FileNotFoundError(
-        f"{run} holds no trained network, nor is it a run; known: {known or 'none'}"
-    )
+    inside = ROOT / run
+    return inside if inside.exists() and not Path(run).exists() else Path(run)
 
 
 def open_run(task: Settings, default: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -100,25 +101,29 @@ class SymmetryTask(SingleTask):
                 groups=self.candidates_of(model.symmetry(dataset.image_shape[:-1])),
             )
             console.print(str(report), markup=False)
-            keep(report, self.ambient_group, steps, folder)
+            keep(report, model.architecture.names, steps, folder)
             return []  # nothing is read off the test images
 
         return Experiment(self, Trial(model, self.weight_optimizer(steps)), steps, test)
 
 
-def keep(report: eq.SymmetryTest, ambient: eq.Group, steps: int, folder: Path) -> None:
+def keep(
+    report: eq.SymmetryTest, names: Sequence[str], steps: int, folder: Path
+) -> None:
     """Write what a test found into a folder, and draw it."""
     from eqjax_experiments.reports import pictures  # slow to import
 
     text, decided = answer(report)
     entry = {
         "step": steps,
+        "groups": list(names),
+        "next": list(names),
         "named": named_group(report).group.name,
         "decided": decided,
         "answer": text,
         **report.numbers(),
     }
-    figure = evidence_figure([{**entry, "title": entry["answer"]}], ambient)
+    figure = evidence_figure([{**entry, "title": text}], report.group.ambient)
     pictures.save(figure, folder / PICTURE)
     files.write_records(folder / EVIDENCE, [entry])  # last: it says all is done
 
