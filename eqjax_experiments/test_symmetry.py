@@ -1,10 +1,14 @@
 """Test which symmetry the images of a folder, or other data, have.
 
-A network of the largest group is trained for some hundred steps, and an exact test of
-its gradients (`eqjax.symmetry_test`) rejects the groups that the data contradict.
+A network without symmetry is trained for some hundred steps on half of the training
+images. The other half is moved by the elements of every group: where that raises the
+loss by more than chance, the data do not have the group (`eqjax.held_out_test`). With
+--by gradients a network of the largest group is asked (`eqjax.symmetry_test`), which
+also tests rotations by 45 degrees, and does not see classes that a reflection swaps.
 
 python -m experiments test-symmetry path/to/folder
-python -m experiments test-symmetry rotated --ambient D8 --name angles
+python -m experiments test-symmetry chirality --ambient Oh
+python -m experiments test-symmetry rotated --ambient D8 --by gradients --name angles
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ class SymmetrySettings:
     """Largest group to test: its subgroups are tested. D4 has right-angle rotations and
     reflections; D8 rotations by 45 degrees, too; Oh is for volumes, flip for
     sequences."""
+    by: Literal["losses", "gradients"] = "losses"
+    """What tells: the losses of held-out images of a network without symmetry; or the
+    gradients of one with the largest group."""
     level: float = 0.01
     """Probability that the test rejects a group which the data have."""
     epochs: float | None = None

@@ -42,11 +42,11 @@ RelaxedWeights ResidualPathway SoftProjection Strategy Tied assert_equivariant a
 avg_pool choose_strategy collapse compensated_steps count_compilations cyclic
 device_mesh dihedral discretize distances dual_gammas enumerate_architectures
 equivariance_error evolve exact export fiber_pool flip from_conv from_escnn
-from_escnn_norm from_plain full_octahedral grow hill_climb laplace_evidence lift_irreps
-load lower_irreps max_pool mixtures morph morph_optimizer octahedral orthogonal paper
-partition_distance quotient random_architecture random_gradients read_plain regular
-relax save scheduled_gammas search_generators sharing_distances symmetry to_conv
-transform trivial upsample window
+from_escnn_norm from_plain full_octahedral grow held_out_test hill_climb
+laplace_evidence lift_irreps load lower_irreps max_pool mixtures morph morph_optimizer
+octahedral orthogonal paper partition_distance quotient random_architecture
+random_gradients read_plain regular relax save scheduled_gammas search_generators
+sharing_distances symmetry to_conv transform trivial upsample window
 """.split()
 
 

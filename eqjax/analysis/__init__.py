@@ -7,6 +7,7 @@ from eqjax.analysis.evidence import (
     GroupEvidence as GroupEvidence,
     SymmetryTest as SymmetryTest,
 )
+from eqjax.analysis.held_out import HeldOutTest as HeldOutTest, held_out_test
 from eqjax.analysis.laplace import laplace_evidence
 from eqjax.analysis.report import (
     SymmetryReport as SymmetryReport,
@@ -20,6 +21,7 @@ __all__ = [
     "count_compilations",
     "distances",
     "equivariance_error",
+    "held_out_test",
     "laplace_evidence",
     "symmetry",
     "symmetry_test",

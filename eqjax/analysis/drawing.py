@@ -38,10 +38,11 @@ def evidence_figure(entries: Sequence[Mapping[str, Any]], ambient: Group) -> Fig
     height = max(3.2, 1.6 + 0.4 * (layers + 1), 0.7 * orders)
     width = max(11.5, 0.9 * max(map(len, shown)))
     figure = Figure(figsize=(width, height * len(entries)), layout="constrained")
-    axes = figure.subplots(len(entries), 2, squeeze=False)
-    for (left, right), entry, groups in zip(axes, entries, shown, strict=True):
+    axes = figure.subplots(len(entries), 2 if layers else 1, squeeze=False)
+    for (left, *right), entry, groups in zip(axes, entries, shown, strict=True):
         draw_lattice(left, entry, groups)
-        draw_layers(right, entry, [H.name for H in groups])
+        for each in right:
+            draw_layers(each, entry, [H.name for H in groups])
     return figure
 
 

@@ -135,7 +135,7 @@ class SymmetryTest(Echoed):
         return "\n".join(lines)
 
 
-def maximal(rows: Mapping[str, GroupEvidence], smallest: Any) -> tuple[Any, ...]:
+def maximal(rows: Mapping[str, Any], smallest: Any) -> tuple[Any, ...]:
     """Return the maximal groups that are not rejected, the trivial one if all are."""
     kept = [row.group for row in rows.values() if not row.rejected]
     found = tuple(H for H in kept if not any(H < K for K in kept))

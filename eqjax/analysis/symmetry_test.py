@@ -111,7 +111,9 @@ def symmetry_test(
     >>> report.network["C4"].rejected, len(report.network), report.blocks
     (False, 10, 40)
     """
-    _check_settings(level, draws, block_size)
+    check_level(level, draws)
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
     check_samples(x, y)
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
     traced = tied_model(model, inputs, call_kwargs)
@@ -159,7 +161,8 @@ def symmetry_test(
     )
 
 
-def _check_settings(level: float, draws: int, block_size: int | None) -> None:
+def check_level(level: float, draws: int) -> None:
+    """Raise ValueError unless p values of so many draws can reach a level."""
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     least = int(np.ceil(1 / level)) - 1
@@ -168,8 +171,6 @@ def _check_settings(level: float, draws: int, block_size: int | None) -> None:
             f"draws must be at least {least} for p values down to the level {level:g}, "
             f"got {draws}"
         )
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size}")
 
 
 def checked_motion(move_targets: MoveTargets | None, x: Any, y: Any) -> MoveTargets:

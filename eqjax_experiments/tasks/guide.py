@@ -256,12 +256,14 @@ class Stages:
         variables = weights_of(state).variables
         images, labels = self.tested
         self.journal.say(f"testing with {len(labels)} training images")
-        report = test_of(
+        report = eq.symmetry_test(
             variables,
-            model,
-            (images, labels),
-            key_of_test(task.seed, stage),
+            model=model,
+            x=images,
+            y=labels,
+            key=key_of_test(task.seed, stage),
             level=task.level,
+            draws=max(DRAWS, math.ceil(1 / task.level)),
             groups=task.candidates_of(model.symmetry(dataset.image_shape[:-1])),
         )
         self.journal.say(report)
@@ -332,37 +334,6 @@ class Stages:
         }
         found = evident_schedule(model.architecture, model.layer_names, rows)
         return found, {"evidence_for_relaxing": told}
-
-
-def test_of(
-    variables: Any,
-    model: Any,
-    samples: tuple[Any, Any],
-    key: jax.Array,
-    *,
-    level: float,
-    groups: tuple[eq.Group, ...] | None,
-) -> eq.SymmetryTest:
-    """Return a symmetry test with draws enough for its level.
-
-    Args:
-      variables: of the probe.
-      model: the probe.
-      samples: images and labels.
-      key: of the draws.
-      level: of the test.
-      groups: those to test; None for all.
-    """
-    return eq.symmetry_test(
-        variables,
-        model=model,
-        x=samples[0],
-        y=samples[1],
-        key=key,
-        level=level,
-        draws=max(DRAWS, math.ceil(1 / level)),
-        groups=groups,
-    )
 
 
 def key_of_test(seed: int, stage: int) -> jax.Array:

@@ -1,48 +1,55 @@
-"""Which symmetry the data have: a probe, and an exact test of its gradients."""
+"""Which symmetry the data have: a network is trained, and an exact test asks it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
 import eqjax as eq
+from eqjax.analysis import HeldOutTest, SymmetryTest
 from eqjax.analysis.drawing import evidence_figure
-from eqjax.search import named_group
+from eqjax.training import Split
 from eqjax_experiments.data.splits import Dataset
 from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import Experiment
 from eqjax_experiments.engine.trial import Trial
 from eqjax_experiments.runs import files
-from eqjax_experiments.tasks.guide import key_of_test, test_of
+from eqjax_experiments.tasks.guide import DRAWS, key_of_test
 from eqjax_experiments.tasks.task import Length, SingleTask
 
+Report = SymmetryTest | HeldOutTest
 EVIDENCE, PICTURE = "evidence.json", "evidence.png"
-PROBE = Length(
-    passes=2.0, steps=500
-)  # `benchmarks.symmetry` measures how often it errs
+PROBE = Length(passes=2.0, steps=500)
 DOUBTFUL = 0.05  # a named group with a smaller p is neither rejected nor sure
 
 
 @dataclasses.dataclass(frozen=True)
 class SymmetryTask(SingleTask):
-    """Test which symmetry the data have, seen from one network of the ambient group."""
+    """Test which symmetry the data have, by a network that is trained for it."""
 
     COMMAND: ClassVar[str] = "test-symmetry"
     USUAL: ClassVar[dict[str, Length]] = {"epochs": PROBE}
 
+    by: Literal["losses", "gradients"] = "losses"
+    """What tells: the losses of held-out images, moved, of a network without symmetry
+    that half of the training images have trained; or the gradients of a network with
+    the ambient group in all layers, for groups that move pixels between pixels, too."""
     groups: tuple[str, ...] | None = None
     """Subgroups to test, with all that two of them generate; all subgroups if not
     given."""
     level: float = 0.01
     """Probability that the test rejects a group which the data have."""
     tested_images: int = 8000
-    """Training images that are tested with, at most."""
+    """Images that are tested with, at most."""
     epochs: float | None = None
-    """Passes over the training images; 2 if not given, and at least 500 steps."""
+    """Passes over the images of the training; 2 if not given, and at least 500 steps.
+    """
 
     def __post_init__(self) -> None:
         """Reject values that no test can run with."""
@@ -58,6 +65,11 @@ class SymmetryTask(SingleTask):
             raise ValueError("--groups needs at least one group")
         if not 0 < self.level < 1:
             raise ValueError("--level must be between 0 and 1")
+        if self.by == "losses" and not all(self.ambient_group.exact):
+            raise ValueError(
+                f"--ambient {self.ambient} moves pixels between pixels; pass --by "
+                f"gradients, or --ambient {self.ambient_group.exact_subgroup.name}"
+            )
 
     @property
     def passes(self) -> float:
@@ -72,58 +84,98 @@ class SymmetryTask(SingleTask):
         return tuple(H for H in group.subgroups if H in named)
 
     def prepare(self, dataset: Dataset) -> Experiment:
-        """Return the training of the probe."""
+        """Return the training of the network."""
         return self.plan(dataset, Path(), Console(quiet=True))
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
-        """Train the probe and test, or continue to, in a folder."""
+        """Train and test, or continue to, in a folder."""
         dataset = self.load()
-        return experiment.run(
-            self.plan(dataset, folder, console), dataset, folder, console
+        plan = self.plan(dataset, folder, console)
+        return experiment.run(plan, self.parts(dataset)[0], folder, console)
+
+    def parts(self, dataset: Dataset) -> tuple[Dataset, Split]:
+        """Return what is trained on, and the images to test with.
+
+        By losses the latter must not have been seen: they are half of the training
+        images, and those for validation. By gradients they may.
+        """
+        images, labels = dataset.train
+        if self.by == "gradients":
+            return dataset, Split(
+                images[: self.tested_images], labels[: self.tested_images]
+            )
+        half = len(labels) // 2
+        seen = dataclasses.replace(dataset, train=Split(images[:half], labels[:half]))
+        unseen = (
+            images[half:][: self.tested_images],
+            labels[half:][: self.tested_images],
         )
+        both = zip(unseen, dataset.validation, strict=True)
+        return seen, Split(*map(np.concatenate, both))
 
     def plan(self, dataset: Dataset, folder: Path, console: Console) -> Experiment:
-        """Return the training of the probe, which is tested at its end."""
-        self.inputs(dataset)  # raises where a batch is too large
-        steps = self.steps(self.passes_over(dataset, self.epochs, PROBE), dataset)
-        model = self.model(eq.Architecture.uniform(self.ambient_group, self.layers))
+        """Return the training of the network, which is asked at its end."""
+        seen, held_out = self.parts(dataset)
+        self.inputs(seen)  # raises where a batch is too large
+        steps = self.steps(self.passes_over(seen, self.epochs, PROBE), seen)
+        whole = self.ambient_group
+        tied_to = whole if self.by == "gradients" else whole.smallest
+        model = self.model(eq.Architecture.uniform(tied_to, self.layers))
 
-        def test(variables: Any, dataset: Dataset) -> list[dict[str, Any]]:
-            images, labels = dataset.train
-            samples = (images[: self.tested_images], labels[: self.tested_images])
-            console.print(f"testing with {len(samples[1])} training images")
-            report = test_of(
-                variables,
-                model,
-                samples,
-                key_of_test(self.seed, 0),
-                level=self.level,
-                groups=self.candidates_of(model.symmetry(dataset.image_shape[:-1])),
-            )
+        def test(variables: Any, _: Dataset) -> list[dict[str, Any]]:
+            console.print(f"testing with {len(held_out.labels)} images")
+            settings: dict[str, Any] = {
+                "model": model,
+                "x": held_out.images,
+                "y": held_out.labels,
+                "key": key_of_test(self.seed, 0),
+                "level": self.level,
+                "draws": max(DRAWS, math.ceil(1 / self.level)),
+            }
+            if self.by == "gradients":
+                kept = model.symmetry(dataset.image_shape[:-1])
+                groups = self.candidates_of(kept)
+                report: Any = eq.symmetry_test(variables, groups=groups, **settings)
+            else:
+                groups = self.candidates_of(whole)
+                report = eq.held_out_test(
+                    variables, group=whole, groups=groups, **settings
+                )
             console.print(str(report), markup=False)
-            keep(report, model.architecture.names, steps, folder)
+            found = answer(report, chance(held_out.labels))
+            keep(report, found, model.architecture.names, steps, folder)
             return []  # nothing is read off the test images
 
-        return Experiment(self, Trial(model, self.weight_optimizer(steps)), steps, test)
+        trial = Trial(model, self.weight_optimizer(steps))
+        return Experiment(self, trial, steps, test)
+
+
+def chance(labels: np.ndarray) -> float:
+    """Return the loss of who knows how frequent the classes are, and nothing else.
+
+    >>> round(chance(np.array([0, 1, 0, 1])), 4)  # the logarithm of 2
+    0.6931
+    """
+    share = np.bincount(labels) / len(labels)
+    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
 
 
 def keep(
-    report: eq.SymmetryTest, names: Sequence[str], steps: int, folder: Path
+    report: Report, found: Answer, names: Sequence[str], steps: int, folder: Path
 ) -> None:
     """Write what a test found into a folder, and draw it."""
     from eqjax_experiments.reports import pictures  # slow to import
 
-    text, decided = answer(report)
     entry = {
         "step": steps,
         "groups": list(names),
         "next": list(names),
-        "named": named_group(report).group.name,
-        "decided": decided,
-        "answer": text,
+        "named": report.maximal[0].name,
+        "decided": found.decided,
+        "answer": found.text,
         **report.numbers(),
     }
-    figure = evidence_figure([{**entry, "title": text}], report.group.ambient)
+    figure = evidence_figure([{**entry, "title": found.text}], report.group.ambient)
     pictures.save(figure, folder / PICTURE)
     files.write_records(folder / EVIDENCE, [entry])  # last: it says all is done
 
@@ -140,14 +192,24 @@ class Answer(NamedTuple):
     decided: bool
 
 
-def answer(report: eq.SymmetryTest) -> Answer:
+def answer(report: Report, chance: float = math.inf) -> Answer:
     """Return which symmetry the data have.
 
     A test can only reject. That a group is named says that these data do not contradict
-    it, and that they contradict every group that contains it.
+    it, and that they contradict every group that contains it. A network that knows no
+    more than the frequency of the classes has seen nothing that could contradict.
+
+    Args:
+      report: of the test.
+      chance: loss of who knows the frequencies.
     """
     groups = report.maximal
     names = " or ".join(H.name for H in groups)
+    loss = getattr(report, "loss", -math.inf)
+    if loss >= chance:
+        text = f"the network has not learned the classes (loss {loss:.2f}, by chance "
+        hint = f"{chance:.2f}); train it longer (--epochs), or with another --network"
+        return Answer(f"undecided: {text}{hint}", decided=False)
     level = f"at the level {100 * report.level:g} %"
     more = "more images, or a longer training (--epochs), would tell"
     if len(groups) > 1:
