@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
