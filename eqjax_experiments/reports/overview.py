@@ -56,7 +56,7 @@ def progress(record: Record) -> str:
     if not pieces:
         return "nothing has been measured yet"
     name = record.trainings[-1].title
-    return f"{name} has been trained for {counted(pieces[-1]['step'], 'step', 'steps')}"
+    return f"{name} has come to step {pieces[-1]['step']:,}"
 
 
 def overview(record: Record) -> Section:

@@ -40,7 +40,8 @@ class Training:
     def title(self) -> str:
         """What the training is called."""
         first = "the search" if self.generations else "the first training"
-        return self.name or first
+        last = self.name.rpartition("/")[2].replace("stage-", "stage ")
+        return "the retraining" if last == "retrained" else last or first
 
 
 @dataclasses.dataclass(frozen=True)

@@ -352,7 +352,7 @@ def test_a_training_shows_errors_mixtures_and_distances(tmp_path):
     write(tmp_path / "run/retrained", config, pieces([{}] * 3))
     text = report.report(tmp_path / "run")
     found = Page(text)
-    assert "not finished: retrained has been trained for 3 steps" in text
+    assert "not finished: the retraining has come to step 3" in text
     whole, again = found.charts("Errors over the training")
     assert whole["data"][0]["y"] == [50, None]
     assert again["data"][1]["y"] == [25, 0]
