@@ -67,8 +67,9 @@ def kernels(network: Saved | str) -> Section:
         f"The kernels of {network.folder}, the network of least validation error. A "
         "tile is the filter between one element of the group that is read and one that "
         "is written (in a square of tiles rows are read, and columns written), for the "
-        "channels of the largest weights. Red is above zero, blue below. Entries with one number, or of one colour in the second picture, share "
-        "an orbit of the layer's group, and so one parameter; colours repeat after "
+        "channels of the largest weights. Red is above zero, blue below. Entries with "
+        "one number, or of one colour in the second picture, share an orbit of the "
+        "layer's group, and so one parameter; colours repeat after "
         f"{len(charts.COLORS)} orbits. Point at an entry to see all of its orbit."
     )
     return Section(title, [Text(told), Choice("Layer", options)])
