@@ -94,8 +94,8 @@ def _parts(layer: TiedModule, kernel: np.ndarray) -> list[Part]:
     drawn = lay_out(kernel[..., c_in, c_out], index, layer)
     told = [
         f"Channel {c_in + 1} of {size.shape[0]} read, {c_out + 1} of {size.shape[1]} "
-        f"written; {table.num_orbits:,} parameters stand for "
-        f"{int(np.prod(table.shape)):,} entries."
+        f"written; {int(np.prod(table.shape)):,} entries in {table.num_orbits:,} "
+        "orbits."
     ]
     if drawn.remark:
         told.append(drawn.remark)

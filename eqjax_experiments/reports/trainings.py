@@ -83,6 +83,7 @@ def _mixtures(training: Training, points: Sequence[Row]) -> Chart:
                 stackgroup=layer,
                 mode="lines",
                 line={"width": 0.5, "color": charts.color(number)},
+                fillcolor=charts.color(number),
                 hovertemplate=(
                     f"step %{{x}}, {charts.escaped(layer)}: {charts.escaped(name)} "
                     "%{y:.3f}<extra></extra>"
