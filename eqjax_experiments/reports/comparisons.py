@@ -72,7 +72,8 @@ def _experiment(name: str, rows: Sequence[Row], settings: Row) -> list[Part]:
     height = 110 + 24 * max(3, len(found.lines))
     parts += [
         Text(
-            f"{name}. Errors are the mean over the seeds and their standard deviation; "
+            f"Experiment {name}: errors are means over the seeds, with their standard "
+            "deviation; "
             f"intervals hold the mean difference to {found.reference}, seed by seed, "
             f"at {100 * LEVEL:.0f} %, by bootstrap; p is that of the paired t test."
         ),

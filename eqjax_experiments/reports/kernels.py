@@ -20,6 +20,8 @@ from eqjax_experiments.reports.page import Beside, Chart, Choice, Part, Section,
 
 MOST_ELEMENTS = 8  # of a fiber, beside each other
 ACROSS = 4  # tiles of a kernel that reads an image
+SHORTER = {"rotation by ": "", "reflection ": "mirror ", "about ": "", "by ": ""}
+LONGEST = 13  # name of an element above a tile
 NUMBERED = 300  # entries that have room for the number of their orbit
 
 
@@ -171,11 +173,10 @@ def in_rows(things: list[Any]) -> list[list[Any]]:
 def element_names(ambient: Group, size: int) -> list[str]:
     """Return short names of the elements of a fiber; numbers for those of cosets."""
     if size == ambient.order:
-        short = (
-            name.replace("rotation by ", "").replace("reflection ", "mirror ")
-            for name in ambient.element_names
-        )
-        return list(short)
+        short = list(ambient.element_names)
+        for long, brief in SHORTER.items():
+            short = [name.replace(long, brief) for name in short]
+        return [n if len(n) <= LONGEST else f"{n[: LONGEST - 1]}…" for n in short]
     return [""] if size == 1 else [f"coset {i + 1}" for i in range(size)]
 
 
