@@ -10,6 +10,7 @@ file. Runs of every command can be read, and those that are not finished, too.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +64,10 @@ def report(run: str | Path) -> str:
     from eqjax_experiments.reports.trainings import distances, errors, mixtures
 
     network = best_network(record)
-    missing = isinstance(network, str)
-    layers = () if missing else network.model.layer_names
-    data = "" if missing else data_of(record)  # of no use without a network
+    layers: Sequence[str] = ()
+    data: Dataset | str = ""  # of no use without a network
+    if not isinstance(network, str):
+        layers, data = network.model.layer_names, data_of(record)
     sections = [
         overview(record),
         outcome(record),

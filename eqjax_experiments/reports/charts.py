@@ -51,13 +51,18 @@ def figure(traces: Sequence[Any] = (), **layout: Any) -> go.Figure:
     return go.Figure(list(traces), {**shared, **layout})
 
 
-def scale(values: Iterable[float | None]) -> dict[str, Any]:
-    """Return a logarithmic axis; a linear one where a value has no logarithm."""
+def scale(values: Iterable[float | None], ticks: int = 6) -> dict[str, Any]:
+    """Return a logarithmic axis; a linear one where a value has no logarithm.
+
+    Args:
+      values: that are drawn; None for those that are not.
+      ticks: about how many, of less than a decade.
+    """
     known = [value for value in values if value is not None]
     if not known or min(known) <= 0:
         return {"type": "linear"}
-    ticks = {"dtick": "D2"} if max(known) > 10 * min(known) else {"nticks": 6}
-    return {"type": "log", **ticks}
+    decades = max(known) > 10 * min(known)
+    return {"type": "log", **({"dtick": "D2"} if decades else {"nticks": ticks})}
 
 
 def whole(last: int) -> dict[str, Any]:
@@ -168,7 +173,7 @@ def tile_layout(
             "side": "top",
             "tickvals": across if columns else [],
             "ticktext": list(map(escaped, columns)),
-            "tickangle": -40 if len(columns) > 4 else 0,
+            "tickangle": 40 if len(columns) > 4 else 0,
             "range": [-0.5, whole[1] - 0.5],
             "constrain": "domain",
         },

@@ -44,11 +44,11 @@ def comparisons(record: Record) -> Section:
         parts = [Text("No run of a method has ended yet.")]
     if record.inner:
         told = (
-            f"Every run has a folder of its own inside {record.folder}, and a report "
-            "of its own by the name of that folder:"
+            "Every run has a folder of its own, and can have a report of its own: "
+            f"python -m experiments.report {record.folder / record.inner[0]}"
         )
         names = [(name,) for name in record.inner]
-        folders = [Text(told), Table(("folder",), names)]
+        folders: list[Part] = [Text(told), Table(("folder",), names)]
         count = counted(len(names), "folder of a run", "folders of runs")
         parts.append(Folded(count, folders))
     return Section(title, parts)
@@ -65,14 +65,15 @@ def _experiment(name: str, rows: Sequence[Row], settings: Row) -> list[Part]:
         return [*parts, Text(f"{name}: no network has a test error yet.")]
     there = {row["method"] + READINGS[row["reading"]] for row in told}
     wanted = settings.get("reference") or settings.get("ambient")
-    found = summarize([dict(row) for row in rows], wanted if wanted in there else None)
+    found = summarize(rows, wanted if wanted in there else None)
     head = columns(found.reference)
     left = [i for i, column in enumerate(head) if column in ("method", "last layer")]
     table = Table(head, [line.cells() for line in found.lines], left)
     height = 110 + 24 * max(3, len(found.lines))
     parts += [
         Text(
-            f"{name}. Errors are the mean over the seeds and their standard deviation; "
+            f"Experiment {name}: errors are means over the seeds, with their standard "
+            "deviation; "
             f"intervals hold the mean difference to {found.reference}, seed by seed, "
             f"at {100 * LEVEL:.0f} %, by bootstrap; p is that of the paired t test."
         ),

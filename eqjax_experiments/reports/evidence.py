@@ -45,7 +45,7 @@ def evidence(record: Record) -> Section:
         label = "Evidence against every group in the whole network, by step of the test"
         parts.append(Chart(_network(entries), label, height=360))
     options: dict[str, Sequence[Part]] = {
-        f"after step {entry['step']:,}": [_layers(entry)]
+        f"after step {entry['step']:,}": [_layers(entry), *_relaxing(entry)]
         for entry in entries
         if any(entry["layers"].values())
     }
@@ -106,3 +106,20 @@ def _layers(entry: Row) -> Chart:
     drawn = charts.matrix(values, groups, list(layers), text, colorscale="Magma")
     label = "Evidence against every group in every layer; x marks those rejected"
     return Chart(drawn, label, height=130 + 34 * max(2, len(layers)))
+
+
+def _relaxing(entry: Row) -> list[Part]:
+    """Return the evidence for relaxing every layer, if the search went by that."""
+    table = entry.get("evidence_for_relaxing")
+    if not table:
+        return []
+    groups = list(dict.fromkeys(name for row in table.values() for name in row))
+    rows = [
+        [layer, *(f"{row[g]:+.3g}" if g in row else "" for g in groups)]
+        for layer, row in table.items()
+    ]
+    told = (
+        "Evidence for relaxing a layer to a group, by Laplace's approximation; the "
+        "layer gets the group that has most of it:"
+    )
+    return [Text(told), Table(("layer", *groups), rows)]

@@ -20,6 +20,8 @@ from eqjax_experiments.reports.page import Beside, Chart, Choice, Part, Section,
 
 MOST_ELEMENTS = 8  # of a fiber, beside each other
 ACROSS = 4  # tiles of a kernel that reads an image
+SHORTER = {"rotation by ": "", "reflection ": "mirror ", "about ": "", "by ": ""}
+LONGEST = 13  # name of an element above a tile
 NUMBERED = 300  # entries that have room for the number of their orbit
 
 
@@ -66,9 +68,10 @@ def kernels(network: Saved | str) -> Section:
     told = (
         f"The kernels of {network.folder}, the network of least validation error. A "
         "tile is the filter between one element of the group that is read and one that "
-        "is written, for the channels of the largest weights. Red is above zero, blue "
-        "below. Entries with one number, or of one colour in the second picture, share "
-        "an orbit of the layer's group, and so one parameter; colours repeat after "
+        "is written (in a square of tiles rows are read, and columns written), for the "
+        "channels of the largest weights. Red is above zero, blue below. Entries with "
+        "one number, or of one colour in the second picture, share an orbit of the "
+        "layer's group, and so one parameter; colours repeat after "
         f"{len(charts.COLORS)} orbits. Point at an entry to see all of its orbit."
     )
     return Section(title, [Text(told), Choice("Layer", options)])
@@ -93,8 +96,8 @@ def _parts(layer: TiedModule, kernel: np.ndarray) -> list[Part]:
     drawn = lay_out(kernel[..., c_in, c_out], index, layer)
     told = [
         f"Channel {c_in + 1} of {size.shape[0]} read, {c_out + 1} of {size.shape[1]} "
-        f"written; {table.num_orbits:,} parameters stand for "
-        f"{int(np.prod(table.shape)):,} entries."
+        f"written; {int(np.prod(table.shape)):,} entries in {table.num_orbits:,} "
+        "orbits."
     ]
     if drawn.remark:
         told.append(drawn.remark)
@@ -170,11 +173,10 @@ def in_rows(things: list[Any]) -> list[list[Any]]:
 def element_names(ambient: Group, size: int) -> list[str]:
     """Return short names of the elements of a fiber; numbers for those of cosets."""
     if size == ambient.order:
-        short = (
-            name.replace("rotation by ", "").replace("reflection ", "mirror ")
-            for name in ambient.element_names
-        )
-        return list(short)
+        short = list(ambient.element_names)
+        for long, brief in SHORTER.items():
+            short = [name.replace(long, brief) for name in short]
+        return [n if len(n) <= LONGEST else f"{n[: LONGEST - 1]}…" for n in short]
     return [""] if size == 1 else [f"coset {i + 1}" for i in range(size)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eqjax_experiments.data.splits import counted
@@ -41,9 +41,9 @@ def overview(record: Record) -> Section:
     images = "unknown"
     if counts:
         names = ("training", "validation", "test")
-        parts = [f"{n:,} {name}" for n, name in zip(counts, names, strict=True)]
+        shown = [f"{n:,} {name}" for n, name in zip(counts, names, strict=True)]
         images = (
-            f"{', '.join(parts)}, in {counted(len(record.images), 'class', 'classes')}"
+            f"{', '.join(shown)}, in {counted(len(record.images), 'class', 'classes')}"
         )
     device = record.environment.get("device", "unknown")
     versions = [f"{k} {v}" for k, v in record.environment.items() if k != "device"]
@@ -73,7 +73,7 @@ def flat(settings: Row, before: str = "") -> list[tuple[str, str]]:
     """Return settings, nested ones too, as text."""
     rows = []
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             rows += flat(value, f"{before}{name}.")
         else:
             rows.append((before + name, _shown(value)))
@@ -109,9 +109,7 @@ def outcome(record: Record) -> Section:
         parts.append(Text("This command gives no verdict on the symmetry of the data."))
     rows = [_reading(row) for row in record.readings]
     if rows:
-        head = ("network", "groups", "validation error", "test error")
-        head = (*head, "parameters, training", "at test", "steps")
-        parts.append(Table(head, rows, left=(0, 1)))
+        parts.append(Table(HEAD, rows, left=(0, 1)))
     else:
         parts.append(Text("No network has been read out yet."))
     classes = [row for row in record.readings if row.get("class_errors")]
@@ -129,6 +127,15 @@ def _reading(row: Row) -> list[str]:
     return [row["reading"], groups, *errors, *numbers]
 
 
+HEAD = (
+    "network",
+    "groups",
+    "validation error",
+    "test error",
+    "parameters, training",
+    "at test",
+    "steps",
+)
 COUNTS = ("training_parameters", "test_parameters", "steps")
 
 

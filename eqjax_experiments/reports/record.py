@@ -9,7 +9,7 @@ from typing import Any
 
 from eqjax_experiments.data.splits import counted
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Training:
     def title(self) -> str:
         """What the training is called."""
         first = "the search" if self.generations else "the first training"
-        return self.name or first
+        last = self.name.rpartition("/")[2].replace("stage-", "stage ")
+        return "the retraining" if last == "retrained" else last or first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,5 +148,4 @@ class Record:
         if not pieces:
             return "nothing has been measured yet"
         name = self.trainings[-1].title
-        steps = counted(pieces[-1]["step"], "step", "steps")
-        return f"{name} has been trained for {steps}"
+        return f"{name} has come to step {pieces[-1]['step']:,}"

@@ -123,7 +123,7 @@ def _front_figure(
         xaxis={
             "title": {"text": "parameters"},
             "tickformat": "~s",
-            **charts.scale(parameters),
+            **charts.scale(parameters, ticks=4),
         },
         yaxis={"title": {"text": "error (%)"}, **charts.scale(errors)},
         margin={"l": 48, "r": 8, "t": 24, "b": 90},

@@ -10,12 +10,14 @@ from eqjax_experiments.reports import charts
 from eqjax_experiments.reports.page import Chart, Part, Section, Table, Text
 from eqjax_experiments.reports.record import Record, Training
 
+NO_TIMES = "There are none of generations or passes over the training images."
+
 
 def times(record: Record) -> Section:
     """Return the seconds of every generation, or of every piece of a training."""
     timed = [training for training in record.trainings if training.timing]
     if not timed:
-        return Section("Times", missing="This run keeps no times of its parts.")
+        return Section("Times", missing=NO_TIMES)
     parts: list[Part] = [
         Text(
             "The first generation or piece, and the first after a run was continued, "

@@ -83,6 +83,7 @@ def _mixtures(training: Training, points: Sequence[Row]) -> Chart:
                 stackgroup=layer,
                 mode="lines",
                 line={"width": 0.5, "color": charts.color(number)},
+                fillcolor=charts.color(number),
                 hovertemplate=(
                     f"step %{{x}}, {charts.escaped(layer)}: {charts.escaped(name)} "
                     "%{y:.3f}<extra></extra>"
@@ -125,10 +126,16 @@ def distances(record: Record) -> Section:
     return Section("Distances to groups", missing=none)
 
 
+def _short(value: float | None) -> str:
+    if not value:
+        return "" if value is None else "0"
+    return f"{value:.2f}".lstrip("0")
+
+
 def _distances(training: Training, table: dict[str, dict[str, float]]) -> Chart:
     groups = list(next(iter(table.values())))
     values = [[row.get(group) for group in groups] for row in table.values()]
-    text = [["" if v is None else f"{v:.3g}" for v in row] for row in values]
+    text = [[_short(value) for value in row] for row in values]
     drawn = charts.matrix(values, groups, list(table), text, zmin=0, zmax=1)
     label = f"Distance of every layer of {training.title} to each group"
     return Chart(drawn, label, height=130 + 34 * max(2, len(table)))

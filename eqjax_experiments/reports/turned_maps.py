@@ -87,7 +87,8 @@ def turn(network: Saved, image: np.ndarray) -> Turned | None:
         own = {name: found[(*path, "__call__")][-1] for path, name in names.items()}
         return {**own, LOGITS: logits}
 
-    made = outputs(network.variables, images)
+    unordered = outputs(network.variables, images)
+    made = {name: unordered[name] for name in (*names.values(), LOGITS)}
     expected = {
         name: np.concatenate([motions.moved(each[:1], u) for u in turns])
         for name, each in made.items()

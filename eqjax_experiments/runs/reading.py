@@ -61,7 +61,7 @@ def read(folder: Path) -> Record:
     many = command in ("compare", "reproduce")
     inside = [] if many else sorted(p.parent for p in folder.rglob(files.METRICS))
     below = [each for each in inside if each != folder]
-    environment = saved.get("environment") or next(
+    environment: dict[str, str] = saved.get("environment") or next(
         (row["environment"] for row in rows if "environment" in row), {}
     )
     tests = folder / EVIDENCE

@@ -352,7 +352,7 @@ def test_a_training_shows_errors_mixtures_and_distances(tmp_path):
     write(tmp_path / "run/retrained", config, pieces([{}] * 3))
     text = report.report(tmp_path / "run")
     found = Page(text)
-    assert "not finished: retrained has been trained for 3 steps" in text
+    assert "not finished: the retraining has come to step 3" in text
     whole, again = found.charts("Errors over the training")
     assert whole["data"][0]["y"] == [50, None]
     assert again["data"][1]["y"] == [25, 0]
@@ -376,6 +376,7 @@ def test_a_guided_search_shows_its_evidence(tmp_path):
         "next": ["D4", "C4"],
         "network": {"D4": strong, "C4": row},
         "layers": {"conv1": {"D4": row, "C4": row}, "head": {"D4": strong, "C4": row}},
+        "evidence_for_relaxing": {"conv1": {"D4": 0.0, "C4": -0.125}},
     }
     config = {
         **CONFIG,
@@ -393,6 +394,7 @@ def test_a_guided_search_shows_its_evidence(tmp_path):
     drawn = found.charts("Evidence over time")
     assert len(drawn) == 3  # one for both tests, and the layers of each
     assert drawn[0]["data"][0]["y"] == [90, 1.25]
+    assert "-0.125" in found.text("Evidence over time")
     assert found.choices["Evidence over time"] == ["after step 2", "after step 4"]
     assert "not finished" in text
     for stage in ("stage-2", "stage-2/stage-3"):
