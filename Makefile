@@ -1,5 +1,6 @@
-# `make search` runs the main job, `make test` the tests, lint and type checks, and
-# `make mnist` fetches the full MNIST into data/. Each works from a bare checkout: it
+# `make search` runs the main job, `make test` the tests, lint and type checks,
+# `make mnist` fetches the full MNIST into data/, and `make notebooks` runs the notebooks,
+# into notebooks/made/. Each works from a bare checkout: it
 # makes its own environment in .venv first.
 
 PYTHON ?= python3
@@ -8,13 +9,21 @@ ARGS ?=
 # Large pages for what is allocated anew at every step (docs/speed.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: search mnist test onnx lint format clean
+.PHONY: search mnist notebooks test onnx lint format clean
 
 search: .venv/experiments.done
 	$(BIN)/python -m experiments.evolve $(ARGS)
 
 mnist: .venv/experiments.done
 	$(BIN)/python -m experiments.data.fetch
+
+notebooks: $(patsubst notebooks/%.py,notebooks/made/%.html,$(wildcard notebooks/*.py))
+
+notebooks/made/%.html: notebooks/%.py .venv/notebooks.done
+	mkdir -p $(@D)
+	$(BIN)/python -m jupytext --to ipynb --output $(basename $@).ipynb $<
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(basename $@).ipynb
+	$(BIN)/python -m nbconvert --to html $(basename $@).ipynb
 
 test: .venv/dev.done lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -41,4 +50,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-onnx build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-onnx build notebooks/made *.egg-info .pytest_cache .mypy_cache .ruff_cache

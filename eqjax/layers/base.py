@@ -16,6 +16,7 @@ from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
+from eqjax.groups.text import page, settings_table
 from eqjax.kernels.tied import Initializer, Table, Tie
 
 
@@ -73,6 +74,10 @@ class TiedModule(nn.Module, kw_only=True):
                 f"such as eq.full_octahedral(), got {group!r}"
             )
         self.constraint.check(self)
+
+    @nn.nowrap
+    def _repr_html_(self) -> str:
+        return page(*settings_table(self, without=("parent", "name")))
 
     def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the tie of each full array to a group, by its name."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from eqjax.groups.group import Group, difference
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Rows, page
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -68,6 +70,14 @@ class Architecture:
         return tuple(group.name for group in self.groups)
 
     @property
+    def shaded_names(self) -> tuple[str, ...]:
+        """The names, for tables: the larger a group, the more color."""
+        most = max(self.ambient.order, 2)
+        return tuple(
+            Shaded(group.name, -math.log(group.order, most)) for group in self.groups
+        )
+
+    @property
     def is_monotone(self) -> bool:
         """Tell whether no layer has more symmetry than the one before it."""
         return all(later <= group for group, later in itertools.pairwise(self.groups))
@@ -102,6 +112,12 @@ class Architecture:
 
     def __repr__(self) -> str:
         return f"Architecture({self})"
+
+    def _repr_html_(self) -> str:
+        layers = map(str, range(1, len(self) + 1))
+        rows = [("layer", *layers), ("group", *self.shaded_names)]
+        title = f"Architecture of {len(self)} layers over {self.ambient.name}"
+        return page(title, Rows(list(zip(*rows, strict=True))))
 
 
 def enumerate_architectures(
