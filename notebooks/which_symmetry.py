@@ -18,6 +18,7 @@
 # invariant under a group, so is the mean gradient of every layer.
 
 # %%
+# %matplotlib inline
 import jax
 import numpy as np
 import optax

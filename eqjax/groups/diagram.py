@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
+import random
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from eqjax.groups import html
 
 MANY = 24  # subgroups; of more, one of each conjugacy class is drawn
+STARTS = 16  # orders of nodes to begin with
+SHIFTS = (0.0, 0.5, -0.5, 0.25, -0.25, 0.75, -0.75, 1.0, -1.0)  # columns
 LETTER, HEIGHT, GAP, STEP, MARGIN = 7.5, 22, 14, 58, 34  # pixels
 
 Edges = Sequence[tuple[int, int]]
@@ -48,59 +52,95 @@ def hasse(labels: Sequence[str], levels: Sequence[int], edges: Edges) -> str:
       edges: positions of two nodes, the upper one first.
     """
     width = GAP + LETTER * max(map(len, labels))
-    rows = _rows(levels, edges)
-    across = MARGIN + (width + GAP) * max(map(len, rows))
-    size = f'width="{across:.0f}" height="{HEIGHT + 6 + STEP * (len(rows) - 1)}"'
+    columns = _arranged(levels, edges)
+    left = min(column for column, _ in columns.values()) - 0.5
+    right = max(column for column, _ in columns.values()) + 0.5
     place = {
         n: (
-            (MARGIN + across) / 2 + (width + GAP) * _column(i, row),
+            MARGIN + (width + GAP) * (column - left),
             HEIGHT / 2 + 3 + STEP * depth,
         )
-        for depth, row in enumerate(rows)
-        for i, n in enumerate(row)
+        for n, (column, depth) in columns.items()
     }
+    sides = {y: levels[n] for n, (_, y) in place.items()}
+    across, down = MARGIN + (width + GAP) * (right - left), max(sides) + HEIGHT / 2 + 3
+    lines = "".join(_line(place[a], place[b]) for a, b in edges)
     boxes = "".join(_box(x, y, width) for x, y in place.values())
     names = "".join(_text(*place[n], labels[n], "middle") for n in place)
-    orders = "".join(_text(4, place[r[0]][1], str(levels[r[0]]), "start") for r in rows)
-    # Lines end at the boxes, which let the page shine through: a mask cuts them out.
-    mask = f"eqjax-{zlib.crc32(repr((labels, levels, edges)).encode()):x}"
+    orders = "".join(_text(4, y, str(level), "start") for y, level in sides.items())
     return (
-        f'<div style="overflow:auto"><svg xmlns="http://www.w3.org/2000/svg" {size} '
+        '<div style="overflow:auto"><svg xmlns="http://www.w3.org/2000/svg" '
+        f'width="{across:.0f}" height="{down:.0f}" '
         'font-family="sans-serif" font-size="12" fill="currentColor">'
-        f'<mask id="{mask}" maskUnits="userSpaceOnUse" x="0" y="0" {size}>'
-        f'<rect {size} fill="white"/><g fill="black">{boxes}</g></mask>'
-        f'<g stroke="currentColor" stroke-opacity="0.4" mask="url(#{mask})">'
-        f"{_lines(place, edges)}</g>"
+        f'<g stroke="currentColor" stroke-opacity="0.4">{lines}</g>'
         f'<g stroke="rgb({html.COOL})" fill="rgb({html.COOL})" fill-opacity="0.15">'
         f'{boxes}</g>{names}<g opacity="0.6">{orders}</g></svg></div>'
     )
 
 
-def _rows(levels: Sequence[int], edges: Edges) -> list[list[int]]:
-    """Return nodes by level from the top, each near to those it has lines to."""
-    found: dict[int, list[int]] = {level: [] for level in sorted(set(levels))[::-1]}
-    for n, level in enumerate(levels):
-        found[level].append(n)
-    rows = list(found.values())
-    above: list[list[int]] = [[] for _ in levels]
-    below: list[list[int]] = [[] for _ in levels]
+def _arranged(levels: Sequence[int], edges: Edges) -> dict[int, Place]:
+    """Return the column and row of every node, so that few lines cross.
+
+    Every node goes near to those that it has lines to, from several orders to begin
+    with: the barycenter method (Sugiyama et al. 1981). Then rows are moved sideways, so
+    that fewer lines go through other nodes.
+    """
+    beside: dict[tuple[int, bool], list[int]] = {}
     for upper, lower in edges:
-        above[lower].append(upper)
-        below[upper].append(lower)
-    column = {n: _column(i, row) for row in rows for i, n in enumerate(row)}
-    down, up = [(row, above) for row in rows], [(row, below) for row in rows[::-1]]
-    for row, beside in (down + up) * 2 + down:  # each sweep leaves fewer crossings
-        means = {
-            n: sum(column[m] for m in beside[n]) / max(1, len(beside[n])) for n in row
-        }
-        row.sort(key=means.__getitem__)
-        column |= {n: _column(i, row) for i, n in enumerate(row)}
-    return rows
+        beside.setdefault((lower, True), []).append(upper)
+        beside.setdefault((upper, False), []).append(lower)
+    rng = random.Random(0)
+    found = []
+    for _ in range(STARTS):
+        by_level: dict[int, list[int]] = {n: [] for n in sorted(set(levels))[::-1]}
+        for n, level in enumerate(levels):
+            by_level[level].append(n)
+        rows = list(by_level.values())
+        for row in rows if found else ():
+            rng.shuffle(row)
+        for down in (True, False) * 3:
+            for row in rows if down else rows[::-1]:
+                column = {n: place[0] for n, place in _places(rows).items()}
+                near = {n: [column[m] for m in beside.get((n, down), [n])] for n in row}
+                row.sort(key=lambda n, near=near: sum(near[n]) / len(near[n]))
+        found.append(rows)
+    best = min(found, key=lambda rows: _faults(_places(rows), edges))
+    shifts: dict[int, float] = {}
+    for depth in [*range(1, len(best))] * 2:
+
+        def moved(by: float, depth: int = depth) -> dict[int, Place]:
+            return _places(best, {**shifts, depth: by})
+
+        shifts[depth] = min(SHIFTS, key=lambda by: _faults(moved(by), edges))
+    return _places(best, shifts)
 
 
-def _column(position: int, row: Sequence[int]) -> float:
-    """Return a position in a row, counted from the middle."""
-    return position - (len(row) - 1) / 2
+def _places(
+    rows: Sequence[Sequence[int]], shifts: Mapping[int, float] | None = None
+) -> dict[int, Place]:
+    """Return the column of every node, counted from the middle, and its row."""
+    return {
+        n: (i - (len(row) - 1) / 2 + (shifts or {}).get(depth, 0.0), depth)
+        for depth, row in enumerate(rows)
+        for i, n in enumerate(row)
+    }
+
+
+def _faults(places: Mapping[int, Place], edges: Edges) -> float:
+    """Return how many lines cross each other, and more for those through nodes."""
+    if not edges:
+        return 0.0
+    place = np.array([at for _, at in sorted(places.items())])
+    begin, end = place[np.array(edges)].swapaxes(0, 1)
+    (x, y), (dx, dy) = begin.T[:, :, None], (end - begin).T[:, :, None]
+    # On which side of every line the two ends of every other are.
+    first, second = (dx * (p[:, 1] - y) - dy * (p[:, 0] - x) for p in (begin, end))
+    apart = first * second < 0
+    crossing = np.sum(apart & apart.T) / 2
+    share = (place[:, 1] - y) / dy
+    inside = (share > 0) & (share < 1)
+    through = inside & (np.abs(x + share * dx - place[:, 0]) < 0.5)
+    return float(crossing + 5 * through.sum())
 
 
 def _box(x: float, y: float, width: float) -> str:
@@ -108,12 +148,9 @@ def _box(x: float, y: float, width: float) -> str:
     return f'<rect {corner} width="{width:.1f}" height="{HEIGHT}" rx="5"/>'
 
 
-def _lines(place: Mapping[int, Place], edges: Edges) -> str:
-    return "".join(
-        f'<path d="M{place[a][0]:.1f} {place[a][1]:.1f}'
-        f'L{place[b][0]:.1f} {place[b][1]:.1f}"/>'
-        for a, b in edges
-    )
+def _line(upper: Place, lower: Place) -> str:
+    (a, b), (c, d) = upper, lower
+    return f'<path d="M{a:.1f} {b + HEIGHT / 2:.1f}L{c:.1f} {d - HEIGHT / 2:.1f}"/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

@@ -116,7 +116,8 @@ class Architecture:
     def _repr_html_(self) -> str:
         layers = map(str, range(1, len(self) + 1))
         rows = [("layer", *layers), ("group", *self.shaded_names)]
-        title = f"Architecture of {len(self)} layers over {self.ambient.name}"
+        plural = "s" * (len(self) > 1)
+        title = f"Architecture of {len(self)} layer{plural} over {self.ambient.name}"
         return page(title, Rows(list(zip(*rows, strict=True))))
 
 

@@ -51,7 +51,9 @@ class WithGroups:
             **{head: map(str, own) for head, own in self.layer_settings.items()},
         }
         body = zip(*columns.values(), strict=True)
-        title, settings = settings_table(self, without=("parent", "name"))
+        title, settings = settings_table(
+            self, without=("architecture", "parent", "name")
+        )
         title += f" over {self.architecture.ambient.name}"
         return page(title, Rows([tuple(columns), *body]), settings)
 

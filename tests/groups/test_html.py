@@ -8,7 +8,7 @@ import pytest
 
 import eqjax as eq
 from eqjax.groups import html
-from eqjax.groups.diagram import hasse
+from eqjax.groups.diagram import HEIGHT, hasse
 from eqjax.groups.text import Rows, page
 from tests.page import Page
 
@@ -71,20 +71,20 @@ def boxes(made):
     svg = ET.fromstring(made).find(".//{*}svg")
     centres = {
         text.text: (float(text.get("x")), float(text.get("y")) - 4)
-        for text in svg.iter("{*}text")
+        for text in svg.findall(".//{*}text")
         if text.get("text-anchor") == "middle"
     }
     ends = [
         re.findall(r"[ML]([\d.]+) ([\d.]+)", line.get("d"))
-        for line in svg.iter("{*}path")
+        for line in svg.findall(".//{*}path")
     ]
-    sides = {text.text for text in svg.iter("{*}text")} - set(centres)
-    return (
-        svg,
-        centres,
-        [tuple((float(a), float(b)) for a, b in e) for e in ends],
-        sides,
-    )
+    sides = {text.text for text in svg.findall(".//{*}text")} - set(centres)
+    half = HEIGHT / 2
+    lines = [
+        ((float(a), float(b) - half), (float(c), float(d) + half))
+        for (a, b), (c, d) in ends
+    ]
+    return svg, centres, lines, sides
 
 
 @pytest.mark.parametrize("group", [eq.dihedral(4), eq.flip(), eq.octahedral()], ids=str)
