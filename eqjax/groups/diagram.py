@@ -13,7 +13,7 @@ from eqjax.groups import html
 
 MANY = 24  # subgroups; of more, one of each conjugacy class is drawn
 STARTS = 16  # orders of nodes to begin with
-SHIFTS = (0.0, 0.5, -0.5, 0.25, -0.25, 0.75, -0.75, 1.0, -1.0)  # columns
+SHIFTS = sorted((n / 4 for n in range(-8, 9)), key=abs)  # columns
 LETTER, HEIGHT, GAP, STEP, MARGIN = 7.5, 22, 14, 58, 34  # pixels
 
 Edges = Sequence[tuple[int, int]]
@@ -28,19 +28,23 @@ def lattice(group: Any) -> str:
     few = len(group.subgroups) <= MANY
     classes = [(H,) for H in group.subgroups] if few else group.conjugacy_classes
     number = {H: n for n, members in enumerate(classes) for H in members}
-    edges = {
-        (number[members[0]], number[K])
-        for members in classes
-        for K in members[0].covers
-    }
-    labels = [
-        members[0].name + (f" \u00d7{len(members)}" if len(members) > 1 else "")
-        for members in classes
-    ]
+    edges = {(n, number[K]) for n, (H, *_) in enumerate(classes) for K in H.covers}
     text = f"{group!r}, order {group.order}: {len(number)} subgroups"
     text += "" if few else f" in {len(classes)} classes under conjugation"
     orders = [members[0].order for members in classes]
-    return html.page([html.line(text), hasse(labels, orders, sorted(edges))])
+    picture = hasse(_labels(classes), orders, sorted(edges))
+    return html.page([html.line(text), picture])
+
+
+def _labels(classes: Sequence[Sequence[Any]]) -> list[str]:
+    """Return names and counts, by type alone where one class has all of a type."""
+    families = [members[0].family for members in classes]
+    found = []
+    for (first, *others), family in zip(classes, families, strict=True):
+        one = others and families.count(family) == 1
+        count = f" \u00d7{1 + len(others)}" if others else ""
+        found.append((family if one else first.name) + count)
+    return found
 
 
 def hasse(labels: Sequence[str], levels: Sequence[int], edges: Edges) -> str:
@@ -140,7 +144,7 @@ def _faults(places: Mapping[int, Place], edges: Edges) -> float:
     share = (place[:, 1] - y) / dy
     inside = (share > 0) & (share < 1)
     through = inside & (np.abs(x + share * dx - place[:, 0]) < 0.5)
-    return float(crossing + 5 * through.sum())
+    return float(crossing + 20 * through.sum())
 
 
 def _box(x: float, y: float, width: float) -> str:

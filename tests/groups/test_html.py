@@ -87,16 +87,22 @@ def boxes(made):
     return svg, centres, lines, sides
 
 
+def label_of(members, classes):
+    """The name of a class: its type alone where no other class is of this type."""
+    first = members[0]
+    if len(members) == 1:
+        return first.name
+    alike = [each for each in classes if each[0].family == first.family]
+    name = first.family if alike == [members] else first.name
+    return f"{name} \u00d7{len(members)}"
+
+
 @pytest.mark.parametrize("group", [eq.dihedral(4), eq.flip(), eq.octahedral()], ids=str)
 def test_a_lattice_is_drawn_by_order_with_all_its_lines(group):
     svg, centres, lines, _ = boxes(group._repr_html_())
     few = len(group.subgroups) <= 24
     classes = [(H,) for H in group.subgroups] if few else group.conjugacy_classes
-    labels = {
-        H: members[0].name + ("" if len(members) == 1 else f" \u00d7{len(members)}")
-        for members in classes
-        for H in members
-    }
+    labels = {H: label_of(members, classes) for members in classes for H in members}
     assert set(centres) == set(labels.values())
     for (a, b), (c, d) in lines:
         assert b < d  # the smaller one lies lower
