@@ -55,9 +55,8 @@ AnyFolderSettings = TypeVar("AnyFolderSettings", bound=FolderSettings)
 
 
 def console() -> Console:
-    """Return where a command prints to: text, in a notebook too."""
-    width = None if sys.stdout.isatty() else WIDTH
-    return Console(width=width, highlight=False, force_jupyter=False)
+    """Return where a command prints to."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
 
 
 @contextlib.contextmanager

@@ -17,11 +17,13 @@
 # folder is made first, of handwritten digits, so that this notebook runs as it is.
 #
 # **Your own folder:** put its path in the line `folder = ...` below, leave out the cell
-# that writes the images, and take the settings as they are by default (`lengths = []`):
-# these here are for a minute, and too short for anything but a look.
+# that writes the images, and take the settings as they are by default (`lengths = small
+# = []`): these here are for a minute, and too short for anything but a look.
 
 # %%
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -29,7 +31,6 @@ import numpy as np
 from PIL import Image
 
 import eqjax as eq
-from eqjax_experiments import evolve
 from eqjax_experiments.data import digits
 from eqjax_experiments.predict import predict
 
@@ -57,19 +58,23 @@ for label, name in ((6, "six"), (9, "nine")):
 # %% [markdown]
 # ## The search
 #
-# The command as in a shell, `python -m experiments.evolve --data pictures ...`. It
-# trains a network with D4 in all layers, and then children with smaller groups in some
-# of them; what survives is on the front of error against parameters.
+# The command as in a shell, `python -m eqjax_experiments.evolve --data pictures ...`.
+# It trains a network with D4 in all layers, and then children with smaller groups in
+# some of them; what survives is on the front of error against parameters.
 
 # %%
 lengths = "--generations 2 --population-size 2 --first-epochs 4 --epochs 4".split()
 small = "--image-size 14 --features 2 4 --pool-after 1 2 --kernel-size 3".split()
-evolve.main(["--data", str(folder), "--name", "first", *lengths, *small])
+command = [sys.executable, "-m", "eqjax_experiments.evolve", "--data", str(folder)]
+command += ["--name", "first", *lengths, *small]
+os.environ.pop("FORCE_COLOR", None)  # of the kernel: what is printed here is plain
+done = subprocess.run(command, capture_output=True, text=True, check=True)
+print(done.stdout)
 
 # %% [markdown]
-# `symmetry of the data` is the verdict: the group that the search names, or that it
-# cannot tell, why, and what to do. The picture has all children that were trained and
-# the groups of every layer.
+# The last line but one is the verdict: the largest group that the networks can do with,
+# or that the search cannot tell, why, and what to do. The picture has all children that
+# were trained and the groups of every layer.
 
 # %%
 Image.open("runs/first/search.png")
