@@ -21,7 +21,7 @@ SHOWN = {
         "largest change",
         "layer D4 C4 C2 C1",
         "LiftingConv",
-        "conv losses",
+        "Try kernel_size=4",
     ),
     "which_symmetry": ("not rejected: C4", "Architecture of 4 layers", "conv1"),
     "own_images": (

@@ -94,7 +94,7 @@ def _arranged(levels: Sequence[int], edges: Edges) -> dict[int, Place]:
         beside.setdefault((lower, True), []).append(upper)
         beside.setdefault((upper, False), []).append(lower)
     rng = random.Random(0)
-    found = []
+    found: list[list[list[int]]] = []
     for _ in range(STARTS):
         by_level: dict[int, list[int]] = {n: [] for n in sorted(set(levels))[::-1]}
         for n, level in enumerate(levels):
@@ -106,7 +106,8 @@ def _arranged(levels: Sequence[int], edges: Edges) -> dict[int, Place]:
             for row in rows if down else rows[::-1]:
                 column = {n: place[0] for n, place in _places(rows).items()}
                 near = {n: [column[m] for m in beside.get((n, down), [n])] for n in row}
-                row.sort(key=lambda n, near=near: sum(near[n]) / len(near[n]))
+                means = {n: sum(near[n]) / len(near[n]) for n in row}
+                row.sort(key=means.__getitem__)
         found.append(rows)
     best = min(found, key=lambda rows: _faults(_places(rows), edges))
     shifts: dict[int, float] = {}
