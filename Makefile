@@ -1,6 +1,6 @@
 # `make search` runs the main job, `make test` the everyday tests, lint and type checks,
-# and `make test-all` every test. Each works from a bare checkout: it makes its own
-# environment in .venv first.
+# `make test-all` every test, and `make notebooks` the notebooks, into notebooks/made/.
+# Each works from a bare checkout: it makes its own environment in .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ ARGS ?=
 # Large pages for what is allocated anew at every step (docs/speed.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: install search mnist test test-all test-core test-lowest onnx lint format clean
+.PHONY: install search mnist notebooks test test-all test-core test-lowest onnx lint format clean
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE := tests/groups tests/fields tests/kernels tests/layers tests/morphism
@@ -20,6 +20,14 @@ search: .venv/experiments.done
 
 mnist: .venv/experiments.done
 	$(BIN)/eqjax mnist
+
+notebooks: $(patsubst notebooks/%.py,notebooks/made/%.html,$(wildcard notebooks/*.py))
+
+notebooks/made/%.html: notebooks/%.py .venv/notebooks.done
+	mkdir -p $(@D)
+	$(BIN)/python -m jupytext --to ipynb --output $(basename $@).ipynb $<
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace $(basename $@).ipynb
+	$(BIN)/python -m nbconvert --to html $(basename $@).ipynb
 
 test: .venv/dev.done lint
 	$(PYTEST) -m "not slow" --one-in 6 $(ARGS)
@@ -61,4 +69,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-core .venv-lowest .venv-onnx build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-core .venv-lowest .venv-onnx build notebooks/made *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eqjax.analysis.drawing import evidence_figure
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 from eqjax.morphism.matching import Path, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+STRONG = 30.0  # evidence whose color is the strongest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,23 +120,24 @@ class SymmetryTest(Echoed):
         """Draw the lattice of groups, colored by p, and the evidence by layer."""
         return evidence_figure([self.numbers()], self.group.ambient)
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
         """Return a row per group, a column per layer, and what follows."""
-        paths = list(self.layers)
+        paths, tenable = list(self.layers), self.maximal
         rows = [["group", "network", "p", *map(show, paths)]]
         for name, row in self.network.items():
             cells = [_cell(self.layers[path][name]) for path in paths]
             mark = " x" if row.rejected else ""
-            rows.append([name, f"{row.evidence:.2f}", f"{row.p:.4f}{mark}", *cells])
-        found = " or ".join(H.name for H in self.maximal)
-        lines = [
-            table(rows),
+            named = Shaded(name, -float(row.group in tenable))
+            p = Shaded(f"{row.p:.4f}{mark}", float(row.rejected))
+            rows.append([named, _shaded(f"{row.evidence:.2f}", row), p, *cells])
+        found = " or ".join(H.name for H in tenable)
+        return [
+            Rows(rows),
             "evidence against each group, about 1 if the data have it (p by layer); "
             f"x: rejected at the level {self.level:g}",
             f"not rejected: {found} ({self.blocks} blocks of {self.block_size})",
             *self.notes,
         ]
-        return "\n".join(lines)
 
 
 def maximal(rows: Mapping[str, Any], smallest: Any) -> tuple[Any, ...]:
@@ -152,4 +157,10 @@ def _numbers(row: GroupEvidence) -> dict[str, Any]:
 
 
 def _cell(row: GroupEvidence) -> str:
-    return f"{row.evidence:.2f} ({row.p:.3f})"
+    return _shaded(f"{row.evidence:.2f} ({row.p:.3f})", row)
+
+
+def _shaded(text: str, row: GroupEvidence) -> str:
+    """Return a text that is the warmer the more evidence there is, above 1."""
+    above = math.log(max(row.evidence, 1.0)) if math.isfinite(row.evidence) else 0.0
+    return Shaded(text, above / math.log(STRONG))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 
 NETWORK = "(all)"
 BETWEEN = "(functions)"
@@ -54,14 +55,14 @@ class SymmetryRow(Echoed):
         known = dict(zip(self.elements, self.errors, strict=True))
         return max(known[name] for name in self.promised.element_names)
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
         """Say what is lost, why, and what to do."""
         where = self.path or "the network"
-        text = f"{where} loses {_listed(self.lost)}"
         if not self.lost:
-            return f"{where} keeps {self.kept.name}"
+            return (f"{where} keeps {self.kept.name}",)
+        text = f"{where} loses {_listed(self.lost)}"
         text += f" ({self.cause})" if self.cause else ""
-        return text + (f". Try {self.repair}" if self.repair else "")
+        return (text + (f". Try {self.repair}" if self.repair else ""),)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -100,7 +101,7 @@ class SymmetryReport(Echoed):
         """The largest group that the network was measured to commute with."""
         return self.network.kept
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
         """Return the table, and a few lines on every fault."""
         head = ("layer", "kind", "output", "group", "keeps", "error")
         rows = [_cells(row) for row in (*self.rows, self.network)]
@@ -108,7 +109,7 @@ class SymmetryReport(Echoed):
             textwrap.fill(f"- {row}", WIDTH, subsequent_indent="  ")
             for row in self.faults
         ]
-        return "\n".join([table([head, *rows]), *faults, *self._followed()])
+        return [Rows([head, *rows]), *faults, *self._followed()]
 
     def _followed(self) -> list[str]:
         """Say how far elements are followed that pixels do not follow exactly."""
@@ -129,7 +130,7 @@ def _cells(row: SymmetryRow) -> tuple[str, ...]:
         _short(row.layer, 18),
         "x".join(map(str, row.shape[1:])) or "-",
         row.promised.name,
-        row.kept.name + (" !" if row.lost else ""),
+        Shaded(row.kept.name + (" !" if row.lost else ""), 1 if row.lost else -0.4),
         error,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import flax
@@ -19,7 +19,8 @@ from eqjax.exchange.channels import fields_last, full_arrays_of, real_arrays
 from eqjax.exchange.importing import Layout
 from eqjax.groups.checks import check_choice
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv
 from eqjax.layers.norms import BatchNorm, FiberNorm
@@ -60,13 +61,13 @@ class TransplantReport(Echoed):
 
     layers: tuple[TransplantedLayer, ...]
 
-    def __str__(self) -> str:
-        """Return one line per layer."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a table with a row per layer."""
         rows = [["layer", "from", "group", "left out"]]
         for row in self.layers:
-            left = f"{100 * row.remainder:.2g} %"
+            left = Shaded(f"{100 * row.remainder:.2g} %", row.remainder)
             rows.append([show(row.path), row.source, row.group.name, left])
-        return table(rows)
+        return (Rows(rows),)
 
 
 def from_plain(

@@ -20,6 +20,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from eqjax.groups import html
 from eqjax.groups.angles import planar
 from eqjax.groups.group import Group
 from eqjax.groups.naming import HERMANN_MAUGUIN
@@ -172,6 +173,13 @@ class ClosedGroup:
 
     def __repr__(self) -> str:
         return f"ClosedGroup({self.name})"
+
+    def _repr_html_(self) -> str:
+        """Return its name, and those of its subgroups."""
+        order = "infinite" if math.isinf(self.order) else f"{self.order:.0f}"
+        names = ", ".join(H.name for H in self.subgroups[1:]) or "none"
+        text = f"subgroups with a name, in the same frame: {names}"
+        return html.page([html.line(f"{self!r}, order {order}"), html.line(text)])
 
 
 Symmetry = Group | ClosedGroup

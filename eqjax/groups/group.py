@@ -25,7 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
-from eqjax.groups import naming
+from eqjax.groups import diagram, naming
 from eqjax.groups.matrices import (
     check_orthogonal,
     generate,
@@ -269,6 +269,9 @@ class Group:
                 for H in self.subgroups
             )
         )
+
+    def _repr_html_(self) -> str:
+        return diagram.lattice(self)
 
     def _closure(self, elements: Iterable[int]) -> frozenset[int]:
         generators = tuple(elements)

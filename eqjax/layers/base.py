@@ -17,6 +17,7 @@ from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
 from eqjax.groups.checks import check_choice
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
+from eqjax.groups.text import page, settings_table
 from eqjax.kernels.tied import PARAMETRIZATIONS, Initializer, Table, Tie
 from eqjax.ops.precision import check_dtype
 
@@ -79,6 +80,10 @@ class TiedModule(nn.Module, kw_only=True):
                 f"such as eq.full_octahedral(), got {group!r}"
             )
         self.constraint.check(self)
+
+    @nn.nowrap
+    def _repr_html_(self) -> str:
+        return page(*settings_table(self, without=("parent", "name")))
 
     def ties_of(self, group: Symmetry) -> dict[str, Tie]:
         """Return the tie of each full array to a group, by its name."""

@@ -12,6 +12,8 @@ import numpy as np
 
 from eqjax.groups.checks import check_group, check_whole, several
 from eqjax.groups.group import Group, difference
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Rows, page
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -75,6 +77,14 @@ class Architecture:
         return tuple(group.name for group in self.groups)
 
     @property
+    def shaded_names(self) -> tuple[str, ...]:
+        """The names, for tables: the larger a group, the more color."""
+        most = max(self.ambient.order, 2)
+        return tuple(
+            Shaded(group.name, -math.log(group.order, most)) for group in self.groups
+        )
+
+    @property
     def is_monotone(self) -> bool:
         """Tell whether no layer has more symmetry than the one before it."""
         return all(later <= group for group, later in itertools.pairwise(self.groups))
@@ -109,6 +119,13 @@ class Architecture:
 
     def __repr__(self) -> str:
         return f"Architecture({self})"
+
+    def _repr_html_(self) -> str:
+        layers = map(str, range(1, len(self) + 1))
+        rows = [("layer", *layers), ("group", *self.shaded_names)]
+        plural = "s" * (len(self) > 1)
+        title = f"Architecture of {len(self)} layer{plural} over {self.ambient.name}"
+        return page(title, Rows(list(zip(*rows, strict=True))))
 
 
 def check_architecture(name: str, value: Any) -> None:

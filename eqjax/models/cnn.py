@@ -208,6 +208,17 @@ class EquivariantCNN(WithGroups, nn.Module):
         convs = tuple(f"conv{layer + 1}" for layer in range(len(self.features)))
         return (*convs, "head") if self.head == "invariant" else convs
 
+    @property
+    def layer_settings(self) -> dict[str, Sequence[Any]]:
+        """Channels per fiber element, taps per axis, and where poolings follow."""
+        head = [""] * (self.head == "invariant")
+        convs = range(1, len(self.features) + 1)
+        return {
+            "channels per element": [*self.features, *head],
+            "taps": [*self.kernel_sizes, *head],
+            "then": [*("pooling" * (n in self.pool_after) for n in convs), *head],
+        }
+
     def symmetry(self, space: int | Sequence[int]) -> Group:
         """Return the group to which the logits stay invariant however it is trained.
 

@@ -159,6 +159,14 @@ class EquivariantResNet(StagedModel):
         stages = (f"stage{n + 1}" for n in range(len(self.features)))
         return ("stem", *stages, "head")
 
+    @property
+    def layer_settings(self) -> dict[str, Sequence[Any]]:
+        """Channels per fiber element, and blocks of every stage."""
+        return {
+            "channels per element": (self.features[0], *self.features, ""),
+            "blocks": ("", *self.blocks_per_stage, ""),
+        }
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """Return logits (batch, classes) for images (batch, *space, channels).

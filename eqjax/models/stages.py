@@ -11,6 +11,7 @@ import jax
 from eqjax.constraints.base import Constraint, Tied
 from eqjax.groups.checks import check_whole, several, whole_numbers
 from eqjax.groups.group import Group
+from eqjax.groups.text import Rows, page, settings_table
 from eqjax.layers.pooling import avg_pool
 from eqjax.models.architecture import Architecture, check_architecture
 from eqjax.ops.precision import check_dtype
@@ -49,6 +50,25 @@ class WithGroups:
     def windows(self, space: tuple[int, ...]) -> list[Window]:
         """Return the windows that decide which symmetry a size of images keeps."""
         raise NotImplementedError
+
+    @property
+    def layer_settings(self) -> dict[str, Sequence[Any]]:
+        """What a table of the entries shows besides their groups, by its heads."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """Return a table of the layers, and one of the other settings."""
+        columns = {
+            "layer": self.layer_names,
+            "group": self.architecture.shaded_names,
+            **{head: map(str, own) for head, own in self.layer_settings.items()},
+        }
+        body = zip(*columns.values(), strict=True)
+        title, settings = settings_table(
+            self, without=("architecture", "parent", "name")
+        )
+        title += f" over {self.architecture.ambient.name}"
+        return page(title, Rows([tuple(columns), *body]), settings)
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:

@@ -86,6 +86,12 @@ class EquivariantUNet(StagedModel):
         up = (f"up{n}" for n in range(depth - 1, 0, -1))
         return (*down, *up, "head")
 
+    @property
+    def layer_settings(self) -> dict[str, Sequence[Any]]:
+        """Channels per fiber element of every stage."""
+        up = self.features[-2::-1]
+        return {"channels per element": (*self.features, *up, "")}
+
     def windows(self, space: tuple[int, ...]) -> list[Window]:
         """Return the windows of the way down."""
         self.check_size(space)

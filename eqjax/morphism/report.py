@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 from eqjax.morphism.matching import Path, show
 
 
@@ -53,8 +54,8 @@ class MorphReport(Echoed):
 
     layers: tuple[LayerChange, ...]
 
-    def __str__(self) -> str:
-        """Return one line per layer."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a table with a row per layer."""
         changes = ("largest change", "relative")
         measured = any(change.measured_step for change in self.layers)
         steps = ("parameters", "SGD step", "Adam step", *["measured step"] * measured)
@@ -64,30 +65,35 @@ class MorphReport(Echoed):
                 (
                     show(change.path),
                     change.source.name,
-                    change.target.name,
+                    Shaded(change.target.name, float(change.target != change.source)),
                     f"{float(change.largest_change):.1e}",
-                    f"{100 * float(change.relative_change):.2g} %",
+                    _shaded_share(float(change.relative_change)),
                     f"{change.parameters_before} -> {change.parameters_after}",
                     *map(_show_step, (change.gradient_step, change.normalized_step)),
                     *[_show_range(change.measured_step)] * measured,
                 )
             )
-        return table(rows)
+        return (Rows(rows),)
 
 
 @jax.tree_util.register_pytree_node_class
 class LayerTable(Echoed, dict[Path, dict[str, Any]]):
     """Numbers by path of the layer and name of the group; prints as a table."""
 
-    def __str__(self) -> str:
-        """Return a line per layer, or per group where these are more."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a table with a row per layer, or per group where these are more."""
         groups = list(dict.fromkeys(name for row in self.values() for name in row))
+        largest = max(map(_size, self._numbers()), default=0.0)
         rows = [["layer", *groups]]
         for path, row in self.items():
-            rows.append([show(path), *(_show_number(row.get(g)) for g in groups)])
+            cells = (_show_number(row.get(g), largest) for g in groups)
+            rows.append([show(path), *cells])
         if len(groups) > max(8, len(self)):
             rows = [list(column) for column in zip(*rows, strict=True)]
-        return table(rows)
+        return (Rows(rows),)
+
+    def _numbers(self) -> list[Any]:
+        return [value for row in self.values() for value in row.values()]
 
     def tree_flatten(self) -> tuple[list, tuple]:
         """Return the numbers, and their places in this order, for JAX."""
@@ -103,12 +109,23 @@ class LayerTable(Echoed, dict[Path, dict[str, Any]]):
         )
 
 
-def _show_number(value: jax.Array | None) -> str:
+def _show_number(value: jax.Array | None, largest: float) -> str:
     if value is None:
         return ""
     if isinstance(value, jax.core.Tracer):
         return str(value.aval)
-    return " ".join(f"{float(each):.2g}" for each in np.ravel(value))
+    text = " ".join(f"{float(each):.2g}" for each in np.ravel(value))
+    return Shaded(text, float(np.mean(value)) / largest) if largest > 0 else text
+
+
+def _size(value: Any) -> float:
+    """Return the size of a number, or of the mean of several; 0 if there is none."""
+    mean = 0.0 if isinstance(value, jax.core.Tracer) else abs(float(np.mean(value)))
+    return mean if np.isfinite(mean) else 0.0
+
+
+def _shaded_share(share: float) -> str:
+    return Shaded(f"{100 * share:.2g} %", share)
 
 
 def _show_range(factors: tuple[float, float] | None) -> str:

@@ -32,6 +32,7 @@ from safetensors.numpy import save_file
 
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.checks import check_array, check_path
+from eqjax.groups.text import Rows, page
 from eqjax.morphism.variables import morph
 from eqjax.saving.describing import describe, restore
 from eqjax.saving.prediction import (
@@ -82,6 +83,21 @@ class Saved:
     versions: dict[str, str]
     folder: Path
     optimizer_leaves: dict[str, np.ndarray] = dataclasses.field(repr=False)
+
+    def _repr_html_(self) -> str:
+        """Return a table of what was saved, without the weights themselves."""
+        leaves = jax.tree.leaves(self.variables.get(PARAMS, {}))
+        rows = {
+            "model": type(self.model).__name__,
+            "groups": str(getattr(self.model, "architecture", "")),
+            "parameters": f"{sum(map(np.size, leaves)):,}",
+            "classes": ", ".join(self.class_names),
+            "preprocessing": str(self.preprocessing),
+            **{name: str(value) for name, value in self.extra.items()},
+            "versions": ", ".join(f"{n} {v}" for n, v in self.versions.items()),
+        }
+        known = [(name, value) for name, value in rows.items() if value]
+        return page(f"Saved in {self.folder}", Rows([("", "network"), *known]))
 
     def logits(self, images: Any) -> np.ndarray:
         """Return what the model makes of prepared images, (n, classes)."""

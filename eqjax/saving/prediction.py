@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 
 SHOWN = 3  # classes of an image that are printed
 
@@ -100,17 +101,18 @@ class Prediction(Echoed):
     def __len__(self) -> int:
         return len(self.probabilities)
 
-    def __str__(self) -> str:
-        """Return a line per image, with its most probable classes."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a table with a row per image and its most probable classes."""
         rows: list[list[str]] = [["image", "class", "probability"]]
         sources = self.sources or tuple(map(str, range(len(self))))
         for source, own in zip(sources, self.probabilities, strict=True):
             best = np.argsort(-own, kind="stable")[:SHOWN]
             others = [f"{self.class_names[i]} {own[i]:.3f}" for i in best[1:]]
-            rows.append([source, self.class_names[best[0]], f"{own[best[0]]:.3f}"])
+            probability = Shaded(f"{own[best[0]]:.3f}", -own[best[0]])
+            rows.append([source, self.class_names[best[0]], probability])
             rows[-1] += [f"then {', '.join(others)}"] if others else [""]
         rows[0].append("")
-        return table(rows)
+        return (Rows(rows),)
 
 
 def class_names_of(names: Sequence[str] | None, classes: int) -> tuple[str, ...]:

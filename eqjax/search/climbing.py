@@ -21,7 +21,7 @@ import optax
 
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.checks import check_callable, check_whole, several
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.text import Echoed, Rows
 from eqjax.models.cnn import EquivariantCNN
 from eqjax.morphism.growing import grow
 from eqjax.morphism.matching import Path
@@ -129,14 +129,15 @@ class Climbed(Echoed):
     best: Climber
     history: tuple[tuple[Climber, ...], ...]
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a table with a row per climb."""
         rows = [("climb", "moves", "parameters", "error")]
         for number, children in enumerate(self.history):
             child = min(children, key=lambda c: c.error)
             count = count_parameters(child.variables[PARAMS])
             moves = " ".join(child.moves) or "none"
             rows.append((str(number), moves, f"{count:,}", f"{child.error:.4g}"))
-        return table(rows)
+        return (Rows(rows),)
 
 
 def hill_climb(

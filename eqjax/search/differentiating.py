@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from eqjax.groups.text import Echoed
+from eqjax.groups.text import Echoed, Rows
 from eqjax.morphism.discretization import Rebuild, discretize, mixtures
 from eqjax.morphism.report import LayerTable, MorphReport
 from eqjax.search.differentiable import DifferentiableSearch
@@ -39,9 +40,13 @@ class Differentiated(Echoed):
     report: MorphReport
     validation: tuple[Metrics, Metrics]
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
+        """Return the weights, and the errors."""
         mixed, plain = (float(metrics.error) for metrics in self.validation)
-        return f"{self.weights}\nvalidation error {mixed:.4g} mixed, {plain:.4g} plain"
+        return [
+            *self.weights.parts(),
+            f"validation error {mixed:.4g} mixed, {plain:.4g} plain",
+        ]
 
 
 def differentiate(

@@ -17,7 +17,8 @@ import numpy as np
 
 from eqjax.groups.checks import check_callable, check_whole, several
 from eqjax.groups.group import Group, difference
-from eqjax.groups.text import Echoed, WithSettings, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows, WithSettings
 from eqjax.models.architecture import Architecture, check_architecture
 from eqjax.search.parsimony import Parsimony
 from eqjax.search.proposals import Order, Policy, Proposal, relax_from_output
@@ -40,15 +41,20 @@ class SearchState(Echoed):
     scores: tuple[Score, ...]
     diverged: int
 
-    def __str__(self) -> str:
-        """Return a line per member."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a table with a row per member, the least error in color."""
         rows = [("architecture", "error", "parameters")]
+        least = min((score.error for score in self.scores), default=None)
         for architecture, score in itertools.zip_longest(
             self.architectures, self.scores
         ):
             error, parameters, *_ = score or ("-", "-")
-            rows.append((str(architecture), f"{error:.4}", str(parameters)))
-        return f"generation {self.generation}, {self.diverged} diverged\n{table(rows)}"
+            shown = Shaded(f"{error:.4}", -float(error == least))
+            rows.append((str(architecture), shown, str(parameters)))
+        return (
+            f"generation {self.generation}, {self.diverged} diverged",
+            Rows(rows),
+        )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

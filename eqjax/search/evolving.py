@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from eqjax.groups.checks import check_callable, check_whole
-from eqjax.groups.text import Echoed, WithSettings
+from eqjax.groups.text import Echoed, Rows, WithSettings
 from eqjax.models.architecture import Architecture, check_architecture
 from eqjax.population.devices import Strategy
 from eqjax.population.memory import choose_strategy
@@ -63,8 +63,9 @@ class Evolved(Echoed):
         """The network of the smallest error, the smaller one of two alike."""
         return min(self.networks, key=lambda net: (net.error, net.parameters))
 
-    def __str__(self) -> str:
-        return f"{self.state}\n{self.verdict}"
+    def parts(self) -> Sequence[str | Rows]:
+        """Return the members, and the verdict."""
+        return [*self.state.parts(), *self.verdict.parts()]
 
 
 def evolve(

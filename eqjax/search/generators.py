@@ -23,7 +23,7 @@ import optax
 
 from eqjax.groups.checks import check_callable, check_choice, check_number, check_whole
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.text import Echoed, Rows
 from eqjax.models.architecture import Architecture
 
 Bits = tuple[int, ...]
@@ -259,11 +259,12 @@ class GeneratorSearch(Echoed):
 
         return max(self.accuracies.items(), key=key)[0]
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a row per network, the most accurate one first."""
         rows: list[tuple[Any, ...]] = [("architecture", "accuracy")]
         ordered = sorted(self.accuracies.items(), key=lambda pair: -pair[1])
         rows += [(str(groups), f"{value:.4f}") for groups, value in ordered]
-        return f"{table(rows)}\n{len(self.steps)} steps, {len(rows) - 1} trainings"
+        return Rows(rows), f"{len(self.steps)} steps, {len(rows) - 1} trainings"
 
 
 def search_generators(

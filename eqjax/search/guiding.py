@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ import optax
 
 from eqjax.analysis.evidence import SymmetryTest
 from eqjax.analysis.symmetry_test import MoveTargets, checked_motion, symmetry_test
-from eqjax.groups.text import Echoed
+from eqjax.groups.text import Echoed, Rows
 from eqjax.models.architecture import Architecture
 from eqjax.search.guided import Named, guided_schedule, named_group
 from eqjax.training.batches import Split, batches
@@ -43,13 +43,15 @@ class Guided(Echoed):
     variables: dict[str, Any]
     validation: Metrics
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
+        """Return the test, the group that it names, and the network."""
         doubt = "" if self.named.decided else ", the likeliest of several: undecided"
-        return (
-            f"{self.report}\nnamed: {self.named.group.name}{doubt}\n"
+        return [
+            *self.report.parts(),
+            f"named: {self.named.group.name}{doubt}",
             f"trained: {self.architecture}, validation error "
-            f"{float(self.validation.error):.4g}"
-        )
+            f"{float(self.validation.error):.4g}",
+        ]
 
 
 def guide(

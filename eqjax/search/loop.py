@@ -12,7 +12,7 @@ import numpy as np
 
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.checks import check_whole
-from eqjax.groups.text import Echoed, WithSettings
+from eqjax.groups.text import Echoed, Rows, WithSettings
 from eqjax.models.architecture import Architecture
 from eqjax.population.stack import Population
 from eqjax.search.evolution import Evolution, SearchState
@@ -31,8 +31,9 @@ class Checkpoint(Echoed):
     state: SearchState
     members: tuple[TrainState, ...]
 
-    def __str__(self) -> str:
-        return str(self.state)
+    def parts(self) -> Sequence[str | Rows]:
+        """Return those of the state."""
+        return self.state.parts()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -27,7 +27,7 @@ from flax.traverse_util import unflatten_dict
 
 from eqjax.constraints.mixture import Mixture
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.text import Echoed, Rows
 from eqjax.kernels.tied import Table
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.carrying import under_stacked_axes
@@ -87,15 +87,15 @@ class ReadOff(Echoed):
     layers: tuple[DecidedLayer, ...]
     by: By = "removal"
 
-    def __str__(self) -> str:
-        """Return one line per layer: costs, with a star where one is needed."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a row per layer: costs, with a star where one is needed."""
         names = list(dict.fromkeys(n for each in self.layers for n in each.removals))
         word = "without" if self.by == "removal" else "tied to"
         rows = [["layer", "group", *(f"{word} {name}" for name in names)]]
         for layer in self.layers:
             shown = [_show_removal(layer.removals.get(name)) for name in names]
             rows.append([show(layer.path), layer.group.name, *shown])
-        return table(rows)
+        return (Rows(rows),)
 
 
 def read_off(

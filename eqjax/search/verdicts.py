@@ -21,7 +21,8 @@ from statistics import NormalDist
 from typing import Any
 
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 from eqjax.models.architecture import Architecture
 
 LEVEL = 0.05  # how often a group is named although a larger one does as well
@@ -42,9 +43,11 @@ class Verdict(Echoed):
     group: Group | None
     reason: str
 
-    def __str__(self) -> str:
-        named = "undecided" if self.group is None else self.group.name
-        return f"{named}: {self.reason}"
+    def parts(self) -> Sequence[str | Rows]:
+        """Return a line, cool where a group is named and warm where it is not."""
+        if self.group is None:
+            return (Shaded(f"undecided: {self.reason}", 0.5),)
+        return (Shaded(f"{self.group.name}: {self.reason}", -0.5),)
 
 
 def difference(
