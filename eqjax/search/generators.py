@@ -306,8 +306,12 @@ def search_generators(
     if not isinstance(space, GeneratorSpace):
         raise TypeError(f"space must be a GeneratorSpace, got {space!r}")
     check_choice("agent", agent, AGENTS)
-    check_whole("trainings", trainings)
-    check_whole("steps", steps)
+    check_whole("trainings", trainings, None)
+    check_whole("steps", steps, None)
+    if trainings < 1 or steps < 1:
+        raise ValueError(
+            f"trainings and steps must be at least 1, got {trainings} and {steps}"
+        )
     check_whole("seed", seed, 0)
     chooser = AGENTS[agent](space.bits, seed)
     state: Bits = (0,) * space.bits
