@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eqjax.groups.checks import check_callable, check_choice, check_number, check_whole
+from eqjax.groups.checks import check_callable, check_number, check_whole
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, table
 from eqjax.models.architecture import Architecture
@@ -305,7 +305,9 @@ def search_generators(
     check_callable("evaluate", evaluate, "lambda architecture: 0.9")
     if not isinstance(space, GeneratorSpace):
         raise TypeError(f"space must be a GeneratorSpace, got {space!r}")
-    check_choice("agent", agent, AGENTS)
+    if agent not in AGENTS:
+        known = ", ".join(map(repr, AGENTS))
+        raise ValueError(f"agent must be one of {known}, got {agent!r}")
     check_whole("trainings", trainings, None)
     check_whole("steps", steps, None)
     if trainings < 1 or steps < 1:
