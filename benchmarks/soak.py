@@ -46,7 +46,12 @@ from eqjax_experiments.tasks.evolve import EvolutionTask
 
 D4 = eq.dihedral(4)
 GROUPS = ("D4 D4 D4", "D4 C4 C4", "C4 C4 C1", "D4 D1 C1")  # one after another
-SIZE = {"features": (1, 2), "kernel_size": 3, "pool_after": (1, 2), "head_features": 4}
+SIZE: dict[str, Any] = {
+    "features": (1, 2),
+    "kernel_size": 3,
+    "pool_after": (1, 2),
+    "head_features": 4,
+}
 IMAGES = 256
 OPTIMIZER = optax.adam(1e-2)
 TASK = EvolutionTask(

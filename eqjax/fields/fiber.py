@@ -82,7 +82,7 @@ def regular(group: Group) -> Fiber:
     >>> regular(D4.subgroup("C4")).size  # that of the ambient group
     8
     """
-    check_group("group", group)
+    check_group("group", group, closed=True)
     return Fiber(group.smallest)
 
 
@@ -94,7 +94,7 @@ def trivial(group: Group) -> Fiber:
     >>> trivial(D4).size
     1
     """
-    check_group("group", group)
+    check_group("group", group, closed=True)
     return Fiber(group.ambient)
 
 

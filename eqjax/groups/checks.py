@@ -126,6 +126,6 @@ def check_choice(name: str, value: Any, known: Any) -> None:
       ValueError: it is another; the message lists all.
     """
     if not isinstance(value, str | None) or value not in known:
-        raise ValueError(
-            f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}"
-        )
+        words = list(map(repr, known))
+        all_of_them = (" or " if len(words) == 2 else ", ").join(words)
+        raise ValueError(f"{name} must be one of {all_of_them}, got {value!r}")

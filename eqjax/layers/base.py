@@ -14,11 +14,10 @@ import numpy as np
 from eqjax import kernels
 from eqjax.constraints.base import Constraint, Extra, Part, Tied
 from eqjax.constraints.collections import ORBITS, PARAMS, PENALTIES, PROBES
-from eqjax.groups.checks import check_choice
 from eqjax.groups.closed import Symmetry
 from eqjax.groups.group import Group
 from eqjax.groups.text import page, settings_table
-from eqjax.kernels.tied import PARAMETRIZATIONS, Initializer, Table, Tie
+from eqjax.kernels.tied import Initializer, Table, Tie
 from eqjax.ops.precision import check_dtype
 
 
@@ -72,8 +71,6 @@ class TiedModule(nn.Module, kw_only=True):
             )
         for name in ("dtype", "param_dtype"):
             check_dtype(name, getattr(self, name, None))
-        if hasattr(self, "parametrization"):
-            check_choice("parametrization", self.parametrization, PARAMETRIZATIONS)
         if self.constraint.sums_over_elements and not isinstance(group, Group):
             raise ValueError(
                 f"{type(self.constraint).__name__} sums over the elements of a Group, "

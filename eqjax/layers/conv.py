@@ -127,8 +127,8 @@ class GroupConv(Convolving):
         """
         self._check_field(x)
         split = self.feature_group_count
-        check_whole("feature_group_count", split)
-        if x.shape[-1] % split or self.features % split:
+        check_whole("feature_group_count", split, None)
+        if split < 1 or x.shape[-1] % split or self.features % split:
             raise ValueError(
                 f"feature_group_count {split} must divide both the {x.shape[-1]} input "
                 f"channels and the {self.features} features"

@@ -314,8 +314,8 @@ class GroupNorm(FiberNorm):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalize a field (batch, *space, fiber, channels)."""
         self._check_field(x)
-        check_whole("num_groups", self.num_groups)
-        if x.shape[-1] % self.num_groups:
+        check_whole("num_groups", self.num_groups, None)
+        if self.num_groups < 1 or x.shape[-1] % self.num_groups:
             raise ValueError(
                 f"num_groups must divide the {x.shape[-1]} channels, got "
                 f"{self.num_groups}"

@@ -14,7 +14,6 @@ from typing import Any
 
 import flax.linen as nn
 
-from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
 from eqjax.layers.base import TiedModule
 from eqjax.morphism.matching import Path, show, tied_model
@@ -140,7 +139,6 @@ def _check(path: Path, group: Group, layers: Mapping[Path, TiedModule]) -> None:
             f"the model has no layer with a group at {show(path)!r}; "
             f"nearest: {', '.join(near) or 'none'}; all: {', '.join(known)}"
         )
-    check_group(f"groups[{show(path)!r}]", group, closed=True)
     layer = layers[path].clone(group=group)  # which refuses what does not fit it
     if not group <= layers[path].group:
         raise ValueError(

@@ -83,7 +83,7 @@ def sizes(space: Any, dimension: int | None = None) -> tuple[Any, ...]:
 def _is_no_size(value: Any) -> bool:
     """Tell what cannot be the size of an axis; symbols can."""
     if isinstance(value, _INTEGER):
-        return isinstance(value, bool) or value < 0
+        return isinstance(value, bool) or bool(value < 0)
     return value is None or isinstance(value, str | float | Iterable)
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from eqjax.groups.checks import check_callable, check_choice, check_number, check_whole
+from eqjax.groups.checks import check_callable, check_number, check_whole
 from eqjax.groups.group import Group
 from eqjax.groups.text import Echoed, Rows
 from eqjax.models.architecture import Architecture
@@ -306,9 +306,15 @@ def search_generators(
     check_callable("evaluate", evaluate, "lambda architecture: 0.9")
     if not isinstance(space, GeneratorSpace):
         raise TypeError(f"space must be a GeneratorSpace, got {space!r}")
-    check_choice("agent", agent, AGENTS)
-    check_whole("trainings", trainings)
-    check_whole("steps", steps)
+    if agent not in AGENTS:
+        known = ", ".join(map(repr, AGENTS))
+        raise ValueError(f"agent must be one of {known}, got {agent!r}")
+    check_whole("trainings", trainings, None)
+    check_whole("steps", steps, None)
+    if trainings < 1 or steps < 1:
+        raise ValueError(
+            f"trainings and steps must be at least 1, got {trainings} and {steps}"
+        )
     check_whole("seed", seed, 0)
     chooser = AGENTS[agent](space.bits, seed)
     state: Bits = (0,) * space.bits

@@ -48,7 +48,7 @@ CASES = {
     ],
     "regular": [
         (lambda: eq.regular("D4"), "group must be a Group, as its name in .*'D4'"),
-        (lambda: eq.regular(eq.orthogonal()), "group must be a Group, such as"),
+        (lambda: eq.regular(eq.orthogonal()), "cosets of a Group, such as"),
     ],
     "trivial": [(lambda: eq.trivial(None), "group must be a Group, .* got None")],
     "quotient": [(lambda: eq.quotient(8), "cosets of a Group, .* got 8")],
