@@ -1,6 +1,6 @@
-# `make search` runs the main job, `make test` the tests, lint and type checks, and
-# `make mnist` fetches the full MNIST into data/. Each works from a bare checkout: it
-# makes its own environment in .venv first.
+# `make search` runs the main job, `make test` the tests, lint and type checks, `make mnist`
+# fetches the full MNIST into data/, and `make docs` builds the documentation into site/.
+# Each works from a bare checkout: it makes its own environment in .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ ARGS ?=
 # Large pages for what is allocated anew at every step (docs/speed.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: search mnist test onnx lint format clean
+.PHONY: search mnist test docs onnx lint format clean
 
 search: .venv/experiments.done
 	$(BIN)/python -m experiments.evolve $(ARGS)
@@ -18,6 +18,9 @@ mnist: .venv/experiments.done
 
 test: .venv/dev.done lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+docs: .venv/docs.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 # ONNX has an environment of its own: its exporter asks for an older orbax-checkpoint.
 onnx:
@@ -41,4 +44,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-onnx build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-onnx build site *.egg-info .pytest_cache .mypy_cache .ruff_cache
