@@ -1,4 +1,4 @@
-"""Links of the pages lead somewhere, what is generated is complete, the site is offline."""
+"""Links lead somewhere, generated pages are complete, and the site is offline."""
 
 import importlib
 import json

@@ -12,17 +12,10 @@ import griffe
 
 
 def fenced(text: str) -> str:
-    """Return a docstring with a fence around every doctest.
+    r"""Return a docstring with a fence around every doctest.
 
-    >>> print(fenced("Add.\\n\\n>>> 1 + 1\\n2\\n\\nThe end."))
-    Add.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
-    <BLANKLINE>
-    The end.
+    >>> fenced("Add.\n\n>>> 1 + 1\n2")
+    'Add.\n\n```pycon\n>>> 1 + 1\n2\n```'
     """
     lines: list[str] = []
     inside = False
