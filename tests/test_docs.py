@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,7 @@ import pytest
 import eqjax as eq
 from benchmarks import orbits
 from docs.generated import links, reference, results
-from docs.generated.doctests import fenced
+from docs.generated.docstrings import fenced
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -79,13 +80,16 @@ def leaves(value):
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_every_figure_of_a_result_is_on_its_page(path):
     page = results.page(path)
-    cells = re.split(r" *[|\n] *|, |: | \(| to |\)", page)
-    printed = set(cells) | set(page.split("\n"))
-    for value in leaves(json.loads(path.read_text())):
-        text = results.cell(value)
-        assert text in printed or text in page.replace("`", ""), value
-    (title,) = re.findall(r"^# (.+)$", page, re.MULTILINE)
-    assert title == path.stem
+    result = json.loads(path.read_text())
+    measured = [v for key, v in result.items() if key not in results.ENVIRONMENT]
+    found = [value for value in leaves(measured) if value is not None]
+    numbers = Counter(results.cell(v) for v in found if not isinstance(v, str | bool))
+    tables = "".join(line for line in page.splitlines(keepends=True) if "|" in line)
+    printed = Counter(re.split(r" *[|\n] *|, |: | \(| to |\)", tables))
+    assert not numbers - printed
+    assert all(results.cell(value) in page for value in found)  # words, too
+    for version in leaves([result.get(key) for key in results.ENVIRONMENT]):
+        assert version is None or results.cell(version) in page
     widths = [line.count(" | ") for line in page.split("\n") if "| --- |" in line]
     assert max(widths) < 15
 
@@ -195,4 +199,5 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing(tmp_path, environ
     assert 'id="eqjax.layers.GroupConv"' in text
     assert "kernel_size" in text
     assert "&gt;&gt;&gt; " in re.sub(r"<[^>]+>", "", text)
-    assert "<blockquote>" not in text
+    for page in (tmp_path / "reference").glob("*.html"):
+        assert "<blockquote>" not in page.read_text(), page

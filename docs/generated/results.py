@@ -23,7 +23,7 @@ def page(path: Path) -> str:
     """
     result = json.loads(path.read_text())
     lines = [f"# {path.stem}", "", described(result), "", "## Measured on", ""]
-    lines += [*rendered(environments(result)), f"[The file](results/{path.name})", ""]
+    lines += [*measured_on(result), f"[The file](results/{path.name})", ""]
     for name, value in result.items():
         if name in (*ENVIRONMENT, "rows"):
             continue
@@ -58,6 +58,17 @@ def environments(result: Mapping[str, Any]) -> dict[str, Any]:
     return several if several else {"": result["environment"]}
 
 
+def measured_on(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a table of what all parts of a result share, and one of the rest."""
+    places = environments(result)
+    first, *_ = places.values()
+    shared = {k for k, v in first.items() if all(p[k] == v for p in places.values())}
+    yield flat({k: v for k, v in first.items() if k in shared})
+    if len(shared) < len(first):
+        own = [{k: v for k, v in p.items() if k not in shared} for p in places.values()]
+        yield across(dict(zip(places, own, strict=True)))
+
+
 def described(result: Mapping[str, Any]) -> str:
     """Return the docstring of the command that wrote a result."""
     first, *_ = environments(result).values()
@@ -79,7 +90,7 @@ def rendered(value: Any) -> Iterator[str]:
     Args:
       value: of the result: nested dictionaries and lists of numbers and words.
     """
-    if is_cell(value):
+    if is_cell(value) and not isinstance(value, dict):
         yield f"{cell(value)}\n"
     elif isinstance(value, list):
         heads = list(dict.fromkeys(key for row in value for key in row))
