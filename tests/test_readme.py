@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 def printed_by(page, environment, folder=None):
     """What all pieces of a page's program print, one after another, in a folder."""
     # Compiling is what takes the time here, and these programs run once.
-    fast = {**environment, "XLA_FLAGS": os.environ["XLA_FLAGS"]}
+    fast = {"XLA_FLAGS": os.environ["XLA_FLAGS"], **environment}
     pieces = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert pieces, page
     return subprocess.check_output(
@@ -88,7 +88,8 @@ def test_the_unet_of_the_page_learns_and_is_searched(environment):
 
 @pytest.mark.slow
 def test_the_network_of_the_tutorial_is_relaxed_and_its_data_are_tested(environment):
-    printed = printed_by(ROOT / "docs/tutorial.md", environment)
+    trained = environment | {"XLA_FLAGS": ""}  # hundreds of steps: optimized
+    printed = printed_by(ROOT / "docs/tutorial.md", trained)
     assert (ROOT / "docs/tutorial.md").read_text().count(printed.partition("(")[0]) == 1
     assert "(2, 14, 14, 8, 4) (25, 1, 4)\n" in printed
     assert "commutes with a rotation: True" in printed
@@ -99,14 +100,17 @@ def test_the_network_of_the_tutorial_is_relaxed_and_its_data_are_tested(environm
     assert "the data may have: ['C4']" in printed
 
 
+@pytest.mark.slow
 def test_the_mathematics_hold(environment):
     printed = printed_by(ROOT / "docs/mathematics.md", environment)
     assert f"```\n{printed}```" in (ROOT / "docs/mathematics.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_pitfalls_are_found(environment):
     printed = printed_by(ROOT / "docs/pitfalls.md", environment)
-    for layer in ("strided", "left_over", "dense_head"):
-        assert re.search(rf"^.*{layer}.*$", printed, re.MULTILINE), layer
+    for fault in ("strided", "strided -> left_over", "left_over -> dense_head"):
+        assert f"- {fault} loses rotation by 90°" in printed
     assert "28 keeps D1:i-j\n29 keeps D4\n" in printed
-    assert printed.endswith("float32 below 1e-5: True\nbfloat16 below 1e-5: False\n")
+    assert "float32 commutes: True differs: False\n" in printed
+    assert printed.endswith("bfloat16 commutes: True differs: True\n")

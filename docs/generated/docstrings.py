@@ -8,7 +8,7 @@ from typing import Any
 
 import griffe
 
-PARAMETERS = {
+KINDS: dict[Any, griffe.ParameterKind] = {
     inspect.Parameter.POSITIONAL_OR_KEYWORD: griffe.ParameterKind.positional_or_keyword,
     inspect.Parameter.KEYWORD_ONLY: griffe.ParameterKind.keyword_only,
 }
@@ -57,7 +57,7 @@ def arguments(module: type) -> list[griffe.Parameter]:
             parameter = griffe.Parameter(
                 name,
                 annotation=str(each.annotation),
-                kind=PARAMETERS[each.kind],
+                kind=KINDS[each.kind],
                 default=shown(each.default) if given else None,
             )
             found.append(parameter)
