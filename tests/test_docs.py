@@ -61,10 +61,11 @@ def test_every_public_name_is_in_the_reference():
         for name in module.__all__:
             assert re.search(rf"^::: eqjax.{package}.{name}$", page, re.MULTILINE)
             found[name] = package
-        for name in (*reference.names(package)[0], *reference.names(package)[1]):
-            assert hasattr(module, name)
-    public = {n for n in dir(eq) if not n.startswith("_")} - set(reference.packages())
-    assert public <= set(found)
+        public, others = reference.names(package)
+        assert public == module.__all__
+        assert all(hasattr(module, name) for name in others)
+    shown = {n for n in dir(eq) if not n.startswith("_")} - set(reference.packages())
+    assert shown <= set(found)
 
 
 def leaves(value):
@@ -195,9 +196,15 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing(tmp_path, environ
             r"(?:url\(|@import )['\"]?(\w*:?//[^'\")]+)", style.read_text()
         )
         assert fetched == [], style
-    text = (tmp_path / "reference/layers.html").read_text()
-    assert 'id="eqjax.layers.GroupConv"' in text
-    assert "kernel_size" in text
-    assert "&gt;&gt;&gt; " in re.sub(r"<[^>]+>", "", text)
+    for package in reference.packages():
+        text = (tmp_path / f"reference/{package}.html").read_text()
+        public, others = reference.names(package)
+        for name in (*public, *others):
+            assert f'id="eqjax.{package}.{name}"' in text, name
+    text = re.sub(r"<[^>]+>", "", (tmp_path / "reference/layers.html").read_text())
+    assert "kernel_size: int | Sequence[int]," in text  # of a linen module
+    assert "&gt;&gt;&gt; layer = GroupConv(16, 3, group=D4)" in text
+    text = re.sub(r"<[^>]+>", "", (tmp_path / "reference/training.html").read_text())
+    assert 'Float[Array, "batch ..."]' in text  # shapes
     for page in (tmp_path / "reference").glob("*.html"):
         assert "<blockquote>" not in page.read_text(), page

@@ -177,6 +177,8 @@ def cell(value: Any) -> str:
     if isinstance(value, dict):
         if interval(value):
             return "{} ({} to {})".format(*map(cell, value.values()))
+        if all(name.isdigit() for name in value):  # by seed
+            return ", ".join(map(cell, value.values()))
         return ", ".join(f"{name}: {cell(each)}" for name, each in value.items())
     return str(value).replace("|", r"\|")
 
