@@ -1,5 +1,6 @@
 # `make search` runs the main job, `make test` the everyday tests, lint and type checks,
-# `make test-all` every test, and `make notebooks` the notebooks, into notebooks/made/.
+# `make test-all` every test, `make docs` builds the documentation into site/, and
+# `make notebooks` the notebooks into notebooks/made/.
 # Each works from a bare checkout: it makes its own environment in .venv first.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ ARGS ?=
 # Large pages for what is allocated anew at every step (docs/speed.md).
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: install search mnist notebooks test test-all test-core test-lowest onnx lint format clean
+.PHONY: install search mnist docs notebooks test test-all test-core test-lowest onnx lint format clean
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE := tests/groups tests/fields tests/kernels tests/layers tests/morphism
@@ -47,6 +48,9 @@ test-lowest: .venv/dev.done
 	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e '.[dev]'
 	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" --one-in 6 $(CORE) $(ARGS)
 
+docs: .venv/docs.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
 # ONNX has an environment of its own: its exporter asks for an older orbax-checkpoint.
 onnx:
 	test -x .venv-onnx/bin/python || $(PYTHON) -m venv .venv-onnx
@@ -69,4 +73,4 @@ format: .venv/dev.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-core .venv-lowest .venv-onnx build notebooks/made *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-core .venv-lowest .venv-onnx build notebooks/made site *.egg-info .pytest_cache .mypy_cache .ruff_cache
