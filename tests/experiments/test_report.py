@@ -229,7 +229,6 @@ def test_a_search_that_is_not_finished_shows_what_there_is(tmp_path):
     assert "No network has been saved yet" in found.text(GONE)
     (seconds,) = found.charts("Times")
     assert seconds["data"][0]["y"] == [2, 3, 4]
-    assert "0.86 s per child" not in found.text("Times")
     assert f"{7 / 7:.2f} s per child" in found.text("Times")
 
 
@@ -361,7 +360,6 @@ def test_a_training_shows_errors_mixtures_and_distances(tmp_path):
     (measured,) = found.charts("Distances to groups")
     np.testing.assert_array_equal(numbers(measured["data"][0]["z"]), [[0.5, 0], [0, 0]])
     assert "Only a search by evolve records parents" in found.text(GONE)
-    assert "1.5 ms" not in found.text("Times")
     assert "3,000.0 ms per step" in found.text("Times")  # 3 s for the third step
 
 
