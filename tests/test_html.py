@@ -51,6 +51,14 @@ def evidence_report():
     return analysis.SymmetryTest(D4, rows, layers, 0.05, 200, 2, ("noted <this>",))
 
 
+def held_out_report():
+    rows = {
+        "D4": analysis.HeldOutRow(D4, 2.5, 5.0, 0.001, 0.001, True),
+        "C1": analysis.HeldOutRow(C1, 0.5, 1.0, 1.0, 1.0, False),
+    }
+    return analysis.HeldOutTest(D4, rows, 0.05, 200, 0.5)
+
+
 def symmetry_row(path, kept, **settings):
     errors = tuple(0.0 if u in kept else math.inf for u in D4.elements)
     kind = {"layer": "GroupConv", "shape": (2, 6, 6, 8, 2), "promised": D4}

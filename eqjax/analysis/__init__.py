@@ -7,7 +7,11 @@ from eqjax.analysis.evidence import (
     GroupEvidence as GroupEvidence,
     SymmetryTest as SymmetryTest,
 )
-from eqjax.analysis.held_out import HeldOutTest as HeldOutTest, held_out_test
+from eqjax.analysis.held_out import (
+    HeldOutRow as HeldOutRow,
+    HeldOutTest as HeldOutTest,
+    held_out_test,
+)
 from eqjax.analysis.laplace import laplace_evidence
 from eqjax.analysis.report import (
     SymmetryReport as SymmetryReport,

@@ -37,7 +37,8 @@ from eqjax.fields.checks import check_key
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.checks import check_group
 from eqjax.groups.group import Group
-from eqjax.groups.text import Echoed, table
+from eqjax.groups.html import Shaded
+from eqjax.groups.text import Echoed, Rows
 from eqjax.training.checks import check_samples
 from eqjax.training.evaluation import sample_losses
 from eqjax.training.losses import LossFn, cross_entropy
@@ -107,22 +108,21 @@ class HeldOutTest(Echoed):
         told = {"level": self.level, "samples": self.samples, "loss": self.loss}
         return {**told, "network": rows, "layers": {}}
 
-    def __str__(self) -> str:
+    def parts(self) -> Sequence[str | Rows]:
         """Return a row per group, and what follows."""
+        tenable = self.maximal
         rows = [["group", "loss when moved", "over loss in place", "p"]]
         for name, row in self.network.items():
             mark = " x" if row.rejected else ""
-            rows.append(
-                [name, f"{row.moved:.4f}", f"{row.ratio:.2f}", f"{row.p:.4f}{mark}"]
-            )
-        found = " or ".join(H.name for H in self.maximal)
-        lines = [
-            table(rows),
+            named = Shaded(name, -float(row.group in tenable))
+            p = Shaded(f"{row.p:.4f}{mark}", float(row.rejected))
+            rows.append([named, f"{row.moved:.4f}", f"{row.ratio:.2f}", p])
+        return [
+            Rows(rows),
             f"{self.samples} samples, loss in place {self.loss:.4f}; x: rejected at "
             f"the level {self.level:g}",
-            f"not rejected: {found}",
+            f"not rejected: {' or '.join(H.name for H in tenable)}",
         ]
-        return "\n".join(lines)
 
 
 def held_out_test(
