@@ -129,12 +129,16 @@ def slope(values: np.ndarray) -> dict[str, float]:
 
     >>> slope(np.arange(40.0))
     {'slope': 1.0, 'low': 1.0, 'high': 1.0}
+    >>> slope(np.full(40, 7.0))
+    {'slope': 0.0, 'low': 0.0, 'high': 0.0}
     """
-    parts = [np.mean(part) for part in np.array_split(values, PARTS)]
-    places = [np.mean(p) for p in np.array_split(np.arange(len(values)), PARTS)]
-    line = stats.linregress(places, parts)
-    half = float(stats.t.ppf(0.975, PARTS - 2)) * line.stderr
-    ends = {"slope": line.slope, "low": line.slope - half, "high": line.slope + half}
+    y = np.array([part.mean() for part in np.array_split(values, PARTS)])
+    x = np.array([p.mean() for p in np.array_split(np.arange(len(values)), PARTS)])
+    x, y = x - x.mean(), y - y.mean()
+    line = (x @ y) / (x @ x)
+    error = np.sqrt(((y - line * x) ** 2).sum() / (PARTS - 2) / (x @ x))
+    half = stats.t.ppf(0.975, PARTS - 2) * error
+    ends = {"slope": line, "low": line - half, "high": line + half}
     return {name: round(float(end), 4) for name, end in ends.items()}
 
 

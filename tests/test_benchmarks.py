@@ -11,6 +11,7 @@ import eqjax as eq
 from benchmarks.plain import PlainCNN
 from benchmarks.report import seconds_in_turns
 from benchmarks.search import Recompiling
+from benchmarks.soak import verdict
 from benchmarks.step import network
 from eqjax.search import SearchLoop
 from eqjax_experiments.data import catalogue
@@ -71,3 +72,29 @@ def test_programs_are_timed_in_turns():
 def test_the_network_of_the_step_is_the_one_described(channels):
     assert network(channels).features == (channels,) * 4 + (2 * channels,) * 4
     assert network(channels).symmetry((28, 28)) == eq.dihedral(4)
+
+
+def soaked(leaked_mib=0.0, leaked_programs=0):
+    """The lines of a soak of 200 iterations, with noise as an allocator makes it."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "process": 1,
+            "rss_mib": 900.0 + min(i, 20) + rng.normal() + leaked_mib * i,
+            "arrays": 70,
+            "arrays_mib": 0.03,
+            "programs": 300 + leaked_programs * i,
+            "objects": 1000,
+        }
+        for i in range(200)
+    ]
+
+
+def test_a_soak_tells_a_leak_from_noise():
+    assert verdict(soaked())["flat"]
+    assert not verdict(soaked(leaked_mib=1.0))["flat"]
+    assert not verdict(soaked(leaked_programs=1))["flat"]
+    found = verdict(soaked(leaked_mib=0.25))
+    assert found["per_iteration"]["rss_mib"]["slope"] == pytest.approx(0.25, abs=0.02)
+    with pytest.raises(ValueError, match="a slope needs 20 iterations after"):
+        verdict(soaked()[:20])
