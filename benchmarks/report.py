@@ -21,20 +21,26 @@ from scipy import stats
 from eqjax.training.evaluation import mean_and_error
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of the options that all benchmarks have."""
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--quick", action="store_true", help="end within a minute")
+    made.add_argument("--json", type=Path, help="write the result here, too")
+    return made
+
+
 def arguments(
     description: str | None, seeds: int = 0, only: str = ""
 ) -> argparse.Namespace:
     """Parse --quick and --json, and --seeds and --only where they have defaults."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="end within a minute")
-    parser.add_argument("--json", type=Path, help="write the result here, too")
+    options = parser(description)
     if only:
-        parser.add_argument("--only", nargs="+", default=[only], help="patterns")
+        options.add_argument("--only", nargs="+", default=[only], help="patterns")
     if seeds:
-        parser.add_argument("--seeds", type=int, default=seeds, help="seeds of each")
-    return parser.parse_args()
+        options.add_argument("--seeds", type=int, default=seeds, help="seeds of each")
+    return options.parse_args()
 
 
 def seconds_in_turns(

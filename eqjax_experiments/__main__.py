@@ -35,10 +35,10 @@ COMMANDS = {
     },
     "Besides": {
         "mnist": "fetch the full MNIST",
-        "completion": "completion of commands and options: bash, zsh or tcsh",
+        "completion": "completion of commands and options: bash or zsh",
     },
 }
-SHELLS = ("bash", "zsh", "tcsh")
+SHELLS = ("bash", "zsh")
 USAGE = """usage: {program} COMMAND [options]
 
 {commands}

@@ -33,6 +33,7 @@ def test_the_plain_network_has_the_width_of_the_equivariant_one():
         assert free[:2] == (5, 5)
 
 
+@pytest.mark.slow
 def test_the_recompiling_search_is_the_same_search():
     config = EvolutionTask(
         features=(1, 2),

@@ -83,13 +83,14 @@ def reports():
     climber = search.Climber(MODEL, params, 0.125, ("widen",))
     removal = Removal(0.5, 0.25, 0.01, needed=True)
     morphed = morphism.MorphReport((change,))
-    tested = evidence_report()
+    tested, held_out = evidence_report(), held_out_report()
     descent = optax.sgd(0.1)
     population = eq.Population(MODEL, descent, INPUTS)
     split = training.Split(np.ones((4, 6, 6, 1), np.float32), np.arange(4) % 2)
     sharing = eq.LiftingConv(1, 3, group=C1, constraint=eq.LearnedSharing("free"))
     mixed = MODEL.clone(constraint=eq.Mixture((D4, C1)))
     found = [
+        held_out,
         morphed,
         weights,
         LayerTable({("conv1",): {"D4": 0.0}, ("head",): {}}),

@@ -28,6 +28,7 @@ def test_the_twenty_lines_run(environment):
     assert re.search(r"head +D4 +C1 +0\.0e\+00", printed)
 
 
+@pytest.mark.slow
 def test_the_population_of_the_page_is_trained(environment):
     assert printed_by(ROOT / "docs/populations.md", environment) == "(1, 10)\n" * 3
 
@@ -39,6 +40,7 @@ def test_the_own_model_of_the_page_is_searched(environment):
     assert printed.endswith("(8, 2)\n")
 
 
+@pytest.mark.slow
 def test_the_finer_angles_of_the_page_are_followed(environment):
     printed = printed_by(ROOT / "docs/angles.md", environment)
     assert "D1:22.5° 8 of 16 exact" in printed
@@ -46,23 +48,27 @@ def test_the_finer_angles_of_the_page_are_followed(environment):
     assert printed.endswith("the function is kept: True\n")
 
 
+@pytest.mark.slow
 def test_the_mixtures_of_the_page_are_found(environment):
     printed = printed_by(ROOT / "docs/mixtures.md", environment)
     assert printed.count("'D1:j'") == 3
     assert "restarted" in printed
 
 
+@pytest.mark.slow
 def test_the_symmetry_of_the_page_is_named(environment):
     printed = printed_by(ROOT / "docs/symmetry-tests.md", environment)
     assert "not rejected: C4 (" in printed
     assert printed.endswith("D4 D4 C4\n")
 
 
+@pytest.mark.slow
 def test_the_exports_of_the_page_are_the_network(environment, tmp_path):
     printed = printed_by(ROOT / "docs/export.md", environment, tmp_path)
     assert printed == "(5, 5, 16, 16)\n(4, 10)\n(3, 10)\n(4, 10)\n"
 
 
+@pytest.mark.slow
 def test_the_nnx_model_of_the_page_is_relaxed(environment):
     printed = printed_by(ROOT / "docs/nnx.md", environment).split("\n")
     assert float(printed[0]) < 1e-5
@@ -70,6 +76,7 @@ def test_the_nnx_model_of_the_page_is_relaxed(environment):
     assert float(printed[3]) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_own_resnet_of_the_page_is_relaxed_and_exported(environment, tmp_path):
     printed = printed_by(ROOT / "docs/own-resnet.md", environment, tmp_path)
     kept, before, after, exported = map(float, printed.split())

@@ -38,14 +38,14 @@ from eqjax.analysis.randomization import (
     Products,
     closed_test,
     gram_products,
-    lattice_of,
+    lattice_within,
 )
 from eqjax.fields.action import transform
 from eqjax.fields.interpolation import interpolated
 from eqjax.fields.irreps import IrrepsFiber, turned
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.closed import exact_ambient
-from eqjax.groups.group import Group, difference
+from eqjax.groups.group import Group
 
 
 def find_on_grid(
@@ -88,7 +88,7 @@ def find_on_grid(
             "images with labels alone, not on fields, nor with targets that move"
         )
         whole = exact
-    lattice = _lattice(whole, groups)
+    lattice = lattice_within(whole, groups)
     size = len(blocks[0][0])
     turns = None if exact == whole else turns_of(whole)
     turn = _turn_of(irreps)
@@ -224,19 +224,6 @@ def _testable(
     if largest.order == 1:
         notes.append("the network is tied to no group, so that there is none to test")
     return largest, notes
-
-
-def _lattice(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
-    """Return the groups to test, with their joins."""
-    if groups is None:
-        return whole.subgroups
-    for group in groups:
-        if group.ambient != whole.ambient or not group <= whole:
-            raise ValueError(
-                f"groups must be subgroups of {whole!r}, which the network is tied to, "
-                f"got {group!r}{difference(group.ambient, whole.ambient)}"
-            )
-    return lattice_of(groups or (whole.smallest,))
 
 
 def _gram(

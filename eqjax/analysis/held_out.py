@@ -30,16 +30,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqjax.analysis.evidence import maximal
-from eqjax.analysis.randomization import closed, lattice_of, result
+from eqjax.analysis.randomization import closed, lattice_within, result
 from eqjax.analysis.symmetry_test import MoveTargets, check_level, checked_motion
 from eqjax.fields.action import transform
 from eqjax.fields.checks import check_key
 from eqjax.groups.axes import preserving_subgroup
-from eqjax.groups.checks import check_group
+from eqjax.groups.checks import (
+    check_array,
+    check_callable,
+    check_group,
+    check_number,
+    check_whole,
+)
 from eqjax.groups.group import Group
 from eqjax.groups.html import Shaded
 from eqjax.groups.text import Echoed, Rows
-from eqjax.training.checks import check_samples
+from eqjax.training.checks import check_model, check_samples, check_variables
 from eqjax.training.evaluation import sample_losses
 from eqjax.training.losses import LossFn, cross_entropy
 
@@ -180,8 +186,14 @@ def held_out_test(
     >>> report.maximal  # flipping the rows keeps the first column
     (Group(D1:i < D4),)
     """
+    check_model("model", model)
+    check_variables("variables", variables)
     check_key("key", key)
     check_group("group", group)
+    check_array("x", x)
+    check_callable("loss_fn", loss_fn, "eq.training.cross_entropy")
+    check_number("level", level)
+    check_whole("draws", draws)
     check_level(level, draws)
     check_samples(x, y)
     space = tuple(np.shape(x)[1:-1])
@@ -191,15 +203,12 @@ def held_out_test(
             f"{group!r} does not map the pixels of a grid of {space} onto each other; "
             f"pass group={kept!r}, which does"
         )
+    lattice = lattice_within(group, groups)
     losses = orbit_losses(
         variables, model, x, y, group, loss_fn, checked_motion(move_targets, x, y)
     )
     if not np.isfinite(losses).all():
         raise ValueError("the loss of a sample is not finite")
-    for each in groups or ():
-        if not each <= group:
-            raise ValueError(f"groups must be subgroups of {group!r}, got {each!r}")
-    lattice = group.subgroups if groups is None else lattice_of(groups)
     rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
     place = {u: i for i, u in enumerate(group.elements)}
     outcomes = closed(

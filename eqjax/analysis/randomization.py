@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from eqjax.groups.group import Group
+from eqjax.groups.checks import several
+from eqjax.groups.group import Group, difference
 
 TIE = 1e-5  # of the draws' scale: what rounding leaves of equal values
 
@@ -65,6 +66,28 @@ def lattice_of(groups: Sequence[Group]) -> tuple[Group, ...]:
         found = joined
     order = {H: i for i, H in enumerate(next(iter(found)).ambient.subgroups)}
     return tuple(sorted(found, key=order.__getitem__))
+
+
+def lattice_within(whole: Group, groups: Sequence[Group] | None) -> tuple[Group, ...]:
+    """Return the groups to test, with their joins; all subgroups if None.
+
+    Raises:
+      TypeError: it is no sequence of groups.
+      ValueError: one of them is not within the whole.
+    """
+    if groups is None:
+        return whole.subgroups
+    for group in several("groups", groups, "Groups"):
+        inside = isinstance(group, Group) and group.ambient == whole.ambient
+        if not inside or not group <= whole:
+            hint = ""
+            if isinstance(group, Group):
+                hint = difference(group.ambient, whole.ambient)
+            raise ValueError(
+                f"groups must be subgroups of {whole!r}, the largest that is tested, "
+                f"got {group!r}{hint}"
+            )
+    return lattice_of(groups or (whole.smallest,))
 
 
 Products = Callable[[Group, np.ndarray], np.ndarray]

@@ -92,9 +92,12 @@ class MetaLearning(WithSettings):
         check_model("model", self.model)
         check_optimizer("optimizer", self.optimizer)
         check_number("rate", self.rate)
-        if not self.rate > 0:
-            raise ValueError(f"rate must be positive, got {self.rate}")
-        check_whole("own_steps", self.own_steps)
+        check_whole("own_steps", self.own_steps, None)
+        if not self.rate > 0 or self.own_steps < 1:
+            raise ValueError(
+                f"rate must be positive and own_steps at least 1, got {self.rate} and "
+                f"{self.own_steps}"
+            )
 
     def init(self, key: chex.PRNGKey, x: np.ndarray | jax.Array) -> MetaState:
         """Return the state before the first step, for inputs like x.

@@ -77,6 +77,7 @@ def report_of(networks, group, seed, **settings):
     )
 
 
+@pytest.mark.slow
 def test_data_of_finer_angles_keep_them_and_others_do_not(networks):
     kept = [report_of(networks, "C8", seed) for seed in (2, 3)]
     assert not any(report.network["C8"].rejected for report in kept)
@@ -89,6 +90,7 @@ def test_data_of_finer_angles_keep_them_and_others_do_not(networks):
     assert not any(report.network["C4"].rejected for report in lost)
 
 
+@pytest.mark.slow
 def test_right_angles_are_tested_as_ever(networks):
     """By images as they are, not by turned ones, so that they lose nothing."""
     groups = (C8.subgroup("C4"),)

@@ -77,6 +77,7 @@ def teacher_and_student(truth, seed):
     return student, {"params": params}, np.asarray(x), np.asarray(y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["D4", "C4", "D1:i"])
 def test_it_names_the_symmetry_of_the_targets(name):
     truth = D4.subgroup(name)

@@ -33,6 +33,7 @@ def moved_at_random(group, rng):
     return _moved(PROBED, plain[..., None], group.sample(rng, BLOCKS))[..., None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_true_groups_are_rejected_as_often_as_the_level_says(name):
     truth = O3.subgroup(name)

@@ -19,6 +19,7 @@ def faults(model, inputs, **settings):
     return {row.path: row for row in report.faults}, report
 
 
+@pytest.mark.slow
 def test_the_layers_of_a_resnet_that_break_it_are_found():
     train = {"call_kwargs": {"train": False}}
     found, report = faults(ResNet(blocks=2), IMAGE, **train)

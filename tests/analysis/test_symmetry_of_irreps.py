@@ -46,6 +46,7 @@ def named(model, x, y, **settings):
     return [H.name for H in report.maximal]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ambient", [OH, eq.orthogonal()], ids=str)
 def test_it_names_the_group_of_volumes(ambient):
     data = synthetic.load("axis").train
@@ -53,6 +54,7 @@ def test_it_names_the_group_of_volumes(ambient):
     assert found == ["D4h:i"]
 
 
+@pytest.mark.slow
 def test_vectors_turn_with_their_grid():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 4, 4, 4, 3)).astype(np.float32)

@@ -117,6 +117,7 @@ def test_folding_with_feature_groups_and_an_own_bias():
         )
 
 
+@pytest.mark.slow
 def test_a_resnet_under_scan_and_remat():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 8, 1)), jnp.float32)
     for model in (ResNet(blocks=2), Repeated()):

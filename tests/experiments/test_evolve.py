@@ -116,6 +116,7 @@ def test_a_killed_run_resumes_where_it_was(folder, monkeypatch):
         assert whole.read_bytes() == killed.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_ambient_group_is_a_setting_that_every_run_remembers(folder, capsys):
     short = [*TINY, *ONE, "--generations", "1"]
     evolve.main([*short, "--ambient", "C4", "--name", "c4"])
@@ -170,6 +171,7 @@ def test_a_search_with_ways_back_pairs_losses_and_keeps_them_apart(folder):
     assert task.verdict(records, task.load()).reason
 
 
+@pytest.mark.slow
 def test_the_answer_of_a_search_that_ages_is_the_best_of_its_history(folder):
     options = "--selection aging --proposals relax_and_constrain --retrain".split()
     evolve.main([*TINY, *ONE, *options, "--name", "run"])
@@ -183,6 +185,7 @@ def test_the_answer_of_a_search_that_ages_is_the_best_of_its_history(folder):
     ]
 
 
+@pytest.mark.slow
 def test_names_are_made_up_and_never_overwritten(folder, capsys):
     short = [*TINY, *ONE, "--generations", "0", "--data", "quarter"]
     evolve.main(short)

@@ -11,6 +11,7 @@ from tests.tiny import TINY
 SHORT = [*TINY, "--image-size", "14", "--data", "quarter"]
 
 
+@pytest.mark.slow
 def test_an_evolution_over_finer_angles(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = "--ambient C8 --generations 1 --population-size 2 --name c8".split()
@@ -21,6 +22,7 @@ def test_an_evolution_over_finer_angles(tmp_path, monkeypatch, capsys):
     assert result
 
 
+@pytest.mark.slow
 def test_a_guided_search_over_finer_angles(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = "--ambient C8 --tested-images 100 --name guided".split()

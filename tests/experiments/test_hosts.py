@@ -25,6 +25,7 @@ def metrics(folder, name):
     ]
 
 
+@pytest.mark.slow
 def test_four_devices_give_the_results_of_one(folder, capsys):
     evolve.main([*STEADY, *ONE, "--name", "one"])
     for extra in ("--devices 4", "--devices 4 --data-devices 2"):

@@ -19,6 +19,7 @@ def error_on_the_test(saved, dataset):
     return float(evaluate(saved.variables, *dataset.test, model=saved.model).error)
 
 
+@pytest.mark.slow
 def test_every_member_of_a_front_has_its_test_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = ["--generations", "1", "--population-size", "2", "--children", "2"]

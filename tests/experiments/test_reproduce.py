@@ -74,6 +74,7 @@ def piece(method="D4", **settings):
     return MethodRun("few digits", method, config)
 
 
+@pytest.mark.slow
 def test_the_test_images_are_looked_at_once_per_network(folder, monkeypatch):
     looks = []
     original = training.evaluate
@@ -169,6 +170,7 @@ def test_a_network_is_trained_with_the_larger_group_and_then_relaxed(folder):
     )
 
 
+@pytest.mark.slow
 def test_images_on_disk_train_as_those_in_memory(folder, monkeypatch):
     settings = {"epochs": 0.2, "optimizer": "sgd", "groups": ("D4", "C4")}
     wanted = [piece("random selection", **settings)]

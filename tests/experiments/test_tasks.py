@@ -26,6 +26,7 @@ from tests.tiny import SMALL, TINY
 QUIET = Console(quiet=True)
 
 
+@pytest.mark.slow
 def test_a_search_writes_everything_and_goes_on_after_a_kill(
     folder, capsys, monkeypatch
 ):
@@ -96,6 +97,7 @@ def test_a_search_writes_everything_and_goes_on_after_a_kill(
     assert "holds no run of this command" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra",
     [
@@ -118,6 +120,7 @@ def test_the_switches_of_the_search(folder, extra):
     assert np.ptp(list(last["head"].values())) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mixture", "way", "fine_tunings"),
     [
@@ -173,6 +176,7 @@ def test_groups_are_read_off_layer_by_layer_and_again_after_a_kill(
             assert (whole / path).read_bytes() == (killed / path).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_read_off_never_sees_the_test_images(folder):
     dataset = catalogue.load("quarter")
     blind = dataclasses.replace(dataset, test=Split(None, None))
@@ -245,6 +249,7 @@ def test_a_group_for_every_layer_and_random_ones():
     assert all(a.is_monotone for a in drawn)
 
 
+@pytest.mark.slow
 def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
     dataset = catalogue.load("quarter")
     config = BaselineTask(method="augmented", groups=("C4",), **SMALL)
@@ -260,6 +265,7 @@ def test_augmented_digits_are_turned_and_the_network_is_plain(folder):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_the_best_of_an_evolution_is_trained_from_scratch(folder):
     setting = "--population 2 --children 2 --generations 1 --first-epochs 0.5".split()
     arguments = [*TINY, *setting, "--epochs", "0.5", "--retrain", "--devices", "1"]
@@ -467,6 +473,7 @@ def test_residual_networks_are_networks_of_all_commands(
     assert saved.model.layer_names == ("stem", "stage1", "stage2", "head")
 
 
+@pytest.mark.slow
 def test_generators_are_searched_and_go_on_after_a_kill(folder, monkeypatch):
     settings = {"trainings": 3, "child": 0.5, "agent": "random", **SMALL}
     config = GeneratorTask(**settings)
@@ -491,6 +498,7 @@ def test_generators_are_searched_and_go_on_after_a_kill(folder, monkeypatch):
     assert found["whole"] == found["killed"]
 
 
+@pytest.mark.slow
 def test_a_climb_goes_on_after_a_kill(folder, monkeypatch):
     settings = {**SMALL, "climbs": 2, "children": 2, "moves_per_child": 1}
     config = ClimbTask(**{**settings, "first_epochs": 0.4, "epochs": 0.2})
@@ -518,6 +526,7 @@ def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_learned_sharing_is_read_off_as_groups(folder):
     config = DifferentiationTask(
         relaxation="sharing", mixture_images="held-out", implicit_steps=1, **SMALL

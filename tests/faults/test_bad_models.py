@@ -145,6 +145,11 @@ def export(**settings):
     return eq.export(given.pop("model"), given.pop("variables"), **given)
 
 
+def held_out(**changes):
+    call = {"model": MODEL, "x": IMAGE, "y": LABELS, "group": D4, "key": KEY, **changes}
+    return eq.held_out_test(call.pop("variables", MADE.variables), **call)
+
+
 def laplace(**settings):
     """Ask for the evidence of the small model."""
     given = {"model": MODEL, "x": IMAGE, "y": LABELS, "key": KEY, "block_size": 1}
@@ -280,6 +285,27 @@ CASES = {
             lambda: eq.assert_equivariant(jnp.sin, IMAGE, group=None),
             "group must be a Group",
         ),
+    ],
+    "held_out_test": [
+        (lambda: held_out(variables=None), "variables must be a dict"),
+        (lambda: held_out(model=None), "model must be a linen module"),
+        (lambda: held_out(key=0), "key must be a key"),
+        (lambda: held_out(group="D4"), "group must be a Group"),
+        (lambda: held_out(group=eq.dihedral(8)), "does not map the pixels"),
+        (lambda: held_out(x=IMAGE[:, :, :4]), "does not map the pixels"),
+        (lambda: held_out(x=IMAGE.tolist()), "x must be an array"),
+        (lambda: held_out(y=LABELS[:3]), "as many x as y"),
+        (lambda: held_out(y=LABELS + 5), "label 5 of sample 0 is outside 0..1"),
+        (lambda: held_out(x=IMAGE.astype(int)), "images must be floating"),
+        (lambda: held_out(x=IMAGE[:0], y=LABELS[:0]), "at least one sample"),
+        (lambda: held_out(x=IMAGE * np.nan), "not finite"),
+        (lambda: held_out(groups=("C4",)), "groups must be subgroups of"),
+        (lambda: held_out(groups=C4), "groups must be several Groups"),
+        (lambda: held_out(level=0.0), "level must be between 0 and 1"),
+        (lambda: held_out(level="a"), "level must be a number"),
+        (lambda: held_out(draws=0.5), "draws must be a whole number"),
+        (lambda: held_out(draws=3), "draws must be at least 19"),
+        (lambda: held_out(loss_fn="nll"), "loss_fn must be a function"),
     ],
     "laplace_evidence": [
         (lambda: laplace(variables=None), "variables must be a dict"),
@@ -536,7 +562,7 @@ CASES = {
         (lambda: eq.MetaLearning(MODEL, "adam"), "optimizer must be a transf"),
         (lambda: eq.MetaLearning(MODEL, ADAM, rate=0.0), "rate must be positive"),
         (lambda: eq.MetaLearning(MODEL, ADAM, rate="a"), "rate must be a number"),
-        (lambda: eq.MetaLearning(MODEL, ADAM, own_steps=0), "own_steps must be at"),
+        (lambda: eq.MetaLearning(MODEL, ADAM, own_steps=0), "own_steps at least 1"),
         (lambda: eq.MetaLearning(MODEL, ADAM).init(KEY, IMAGE), "nothing that tasks"),
     ],
     "random_gradients": [

@@ -58,7 +58,7 @@ def test_a_run_ends_with_a_message_whatever_cannot_be_written(folder, capsys):
         run = folder / f"runs/full-{number}"
         assert not list(run.rglob("*.partial"))
         if number:
-            assert f"continue with: --name full-{number} --resume" in printed
+            assert f"baseline --name full-{number} --resume" in printed
             baseline.main([*own, "--resume"])
         else:  # nothing was begun
             assert not (run / "config.json").exists()

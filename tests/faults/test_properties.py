@@ -123,6 +123,7 @@ def conv_law(data):
     check_laws(draw, layer, x, apply, variables, dtype, kept)
 
 
+@pytest.mark.slow
 @examples(14, 300)
 def test_convolutions(examples):
     holds_for(conv_law, examples)

@@ -81,6 +81,7 @@ def test_exact_elements_commute_and_others_nearly(G, kind):
                 assert error > NEAR, G.element_names[u]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LAYERS)
 @each_group
 def test_relaxing_keeps_the_sampled_kernel_and_constraining_undoes_it(G, kind):
@@ -259,6 +260,7 @@ def test_as_many_kernels_as_characters_say():
             assert table.num_orbits == round(np.mean(characters)), (group, out)
 
 
+@pytest.mark.slow
 def test_irreps_relax_from_all_angles_to_none():
     chain = [O2.subgroup(name) for name in ("O(2)", "SO(2)", "C8", "C4", "C1")]
     kind = {"irreps_in": "0e+1", "param_dtype": jnp.float64, "bias_init": RANDOM}

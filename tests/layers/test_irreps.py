@@ -75,6 +75,7 @@ def test_e3nn_finds_its_own_symmetry():
         assert_equivariant(lambda x: smaller.apply(variables, x), key, x)
 
 
+@pytest.mark.slow
 def test_relaxing_keeps_the_function_and_constraining_comes_back():
     source = conv(O3)
     variables = source.init(jax.random.key(0), X)

@@ -49,6 +49,7 @@ def test_exact_groups_have_nothing_approximate():
     assert network(eq.dihedral(4)).symmetry((12, 12)) == eq.dihedral(4)
 
 
+@pytest.mark.slow
 def test_relaxing_a_trained_network_keeps_its_function_and_its_optimizer():
     model = network(D8, head_features=8)
     optimizer = optax.adam(1e-2)

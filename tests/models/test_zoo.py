@@ -116,6 +116,7 @@ def test_they_are_relaxed_exported_and_saved(kind, tmp_path):
     np.testing.assert_array_equal(saved.model.apply(saved.variables, x), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
 def test_they_are_evolved_and_guided(kind):
     x = RNG.normal(size=(16, 8, 8, 1)).astype(np.float32)
@@ -153,6 +154,7 @@ def test_they_are_evolved_and_guided(kind):
     assert np.isfinite(guided.validation.loss)
 
 
+@pytest.mark.slow
 def test_volumes_and_lines():
     for ambient, space in ((eq.octahedral(), (4, 4, 4)), (eq.flip(), (8,))):
         name = ambient.name
