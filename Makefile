@@ -31,7 +31,7 @@ notebooks/made/%.html: notebooks/%.py .venv/notebooks.done
 	$(BIN)/python -m nbconvert --to html $(basename $@).ipynb
 
 test: .venv/dev.done lint
-	$(PYTEST) -m "not slow" --one-in 6 $(ARGS)
+	$(PYTEST) -m "not slow" --one-in 10 $(ARGS)
 
 test-all: .venv/dev.done lint
 	$(PYTEST) $(ARGS)
@@ -40,13 +40,13 @@ test-all: .venv/dev.done lint
 test-core:
 	test -x .venv-core/bin/python || $(PYTHON) -m venv .venv-core
 	.venv-core/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	.venv-core/bin/python -m pytest -n 2 -m "not slow" --one-in 6 $(CORE) $(ARGS)
+	.venv-core/bin/python -m pytest -n 2 -m "not slow" --one-in 10 $(CORE) $(ARGS)
 
 # The same with the oldest versions that setup.cfg allows.
 test-lowest: .venv/dev.done
 	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) .venv-lowest
 	$(BIN)/python -m uv pip install --quiet --python .venv-lowest --resolution lowest-direct -e '.[dev]'
-	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" --one-in 6 $(CORE) $(ARGS)
+	.venv-lowest/bin/python -m pytest -n 2 -m "not slow" --one-in 10 $(CORE) $(ARGS)
 
 docs: .venv/docs.done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)

@@ -33,6 +33,7 @@ def test_the_population_of_the_page_is_trained(environment):
     assert printed_by(ROOT / "docs/populations.md", environment) == "(1, 10)\n" * 3
 
 
+@pytest.mark.slow
 def test_the_own_model_of_the_page_is_searched(environment):
     printed = printed_by(ROOT / "docs/own-models.md", environment)
     assert "generation 3, 0 diverged" in printed

@@ -26,6 +26,7 @@ def results(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", ["retrained", "continued"])
 def test_a_search_is_written_and_goes_on_after_a_kill(folder, capsys, monkeypatch, use):
     arguments = ["--use", use, "--probe", "0.25"]

@@ -29,6 +29,7 @@ from tests.tiny import SMALL, TINY
 QUIET = Console(quiet=True)
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_where_it_was_and_prints_a_table(
     folder, capsys, monkeypatch
 ):
@@ -135,6 +136,7 @@ def test_only_the_rows_of_the_pieces_are_returned_and_all_are_kept(folder):
     assert read_lines(folder / ROWS) == [row, *rows]
 
 
+@pytest.mark.slow
 def test_an_evolution_that_diverges_is_a_row(folder):
     settings = {"epochs": 0.2, "optimizer": "sgd", "learning_rate": 1e30}
     wanted = [piece("random selection", **settings), piece(epochs=0.2)]
@@ -143,6 +145,7 @@ def test_an_evolution_that_diverges_is_a_row(folder):
     assert [line.method for line in statistics.summarize(rows).lines] == ["D4"]
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_with_the_larger_group_and_then_relaxed(folder):
     config = BaselineTask(
         groups=("C1",), relaxed_from="D4", relaxed_after=1.0, **{**SMALL, "epochs": 2.0}

@@ -222,6 +222,7 @@ def test_restriction_is_the_same_field_over_a_subgroup():
 # --- irreps of the plane --------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("irreps_out", ["1", "0e+0o", "2x0e+1+3", "2"])
 def test_vectors_go_in_and_out_over_every_planar_group(irreps_out):
     kind = {"irreps_in": "0e+2x1", "use_bias": False, "param_dtype": jnp.float64}

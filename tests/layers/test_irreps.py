@@ -45,6 +45,7 @@ def error(layer, variables, x, group):
     return float(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", CHAIN, ids=str)
 def test_a_convolution_commutes_with_its_group_and_no_other(group):
     layer = conv(group)
@@ -119,6 +120,7 @@ def test_optimizers_move_with_it(parametrization):
         np.testing.assert_allclose(full["kernel"], expected["kernel"], atol=DOUBLE)
 
 
+@pytest.mark.slow
 def test_mixtures_of_groups_without_end():
     candidates = tuple(O3.subgroup(n) for n in ("O(3)", "C∞v", "C1"))
     layer = linear(O3, constraint=eq.Mixture(candidates))
@@ -137,6 +139,7 @@ def test_mixtures_of_groups_without_end():
         assert jnp.any(leaf != 0) or leaf.size == 0
 
 
+@pytest.mark.slow
 def test_mixtures_of_groups_of_the_cube():
     candidates = (OH, OH.subgroup("D4h:k"), OH.smallest)
     layer = conv(OH, constraint=eq.Mixture(candidates))
@@ -171,6 +174,7 @@ def test_what_needs_orbits_says_so():
         eq.population.encoding.orbit_variables(conv(OH), X)
 
 
+@pytest.mark.slow
 def test_regular_fields_go_to_irreps_and_back():
     D4h = OH.subgroup("D4h:k")
     fiber = eq.IrrepsFiber("0e + 1o")
@@ -206,6 +210,7 @@ class Gated(nn.Module):
         return eq.IrrepsLinear("0e + 1o", **kind)(square).array.sum(0)
 
 
+@pytest.mark.slow
 def test_a_network_of_e3nn_is_relaxed():
     source, target = Gated(O3), Gated(O3.subgroup("C∞v"))
     x = POINTS[:, :3]

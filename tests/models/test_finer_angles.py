@@ -21,6 +21,7 @@ def network(group, **settings):
     return eq.exact(architecture, **{**kind, **settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROUPS)
 @pytest.mark.parametrize("size", [14, 15])
 def test_logits_are_exact_at_right_angles_and_near_at_others(name, size):
@@ -81,6 +82,7 @@ def test_relaxing_a_trained_network_keeps_its_function_and_its_optimizer():
     assert cosine > 0.5
 
 
+@pytest.mark.slow
 def test_one_program_trains_members_of_all_groups():
     model = network(D8, head_features=8)
     x = jax.random.normal(jax.random.key(1), (4, 12, 12, 1))

@@ -57,6 +57,7 @@ def test_residual_networks_are_exact_on_every_size(kind, size):
         eq.assert_equivariant(apply, x, group=D4)
 
 
+@pytest.mark.slow
 def test_the_output_of_a_unet_moves_with_its_input():
     model = model_of("unet", "D4 D4 C4 C4", classes=3)
     x = images(8, dtype=np.float64)
@@ -77,6 +78,7 @@ def test_the_output_of_a_unet_moves_with_its_input():
         model.init(jax.random.key(0), images(7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resnet", "wide", "unet"])
 def test_they_are_searchable_mixed_and_collapsed(kind):
     mixture = eq.Mixture((D4, C4))

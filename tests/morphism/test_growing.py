@@ -39,6 +39,7 @@ GROWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROWN)
 def test_grown_networks_compute_the_same_and_stay_symmetric(name):
     source, target = network(), network(**GROWN[name])
@@ -84,6 +85,7 @@ def test_a_layer_in_between_moves_the_others_on():
     )
 
 
+@pytest.mark.slow
 def test_growing_and_relaxing_in_turns():
     small, wide = network("D4 D4 D4"), network("D4 D4 D4", features=(4, 6))
     relaxed = wide.clone(architecture=eq.Architecture.parse(D4, "D4 C4 C1"))

@@ -429,6 +429,7 @@ def _as_double(leaf):
     return leaf.astype(jnp.float64) if floating else leaf
 
 
+@pytest.mark.slow
 def test_a_relaxed_network_takes_the_step_of_its_parent(trained):
     # A batch that holds all transforms of its images has symmetric gradients.
     # In double precision, or Adam blows rounding up where a gradient vanishes.

@@ -12,6 +12,7 @@ from tests.models.test_zoo import images, initialized, model_of
 D4 = eq.dihedral(4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resnet", "wide", "unet"])
 def test_they_are_the_linen_networks(kind):
     linen = model_of(kind, "D4 D4 C4 C4")

@@ -36,6 +36,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_batch_spread_over_devices_is_not_gathered(environment):
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],

@@ -130,6 +130,7 @@ def test_encoding_loses_nothing(names, optimizer):
     assert shapes == jax.tree.map(np.shape, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parametrization", ["tied", "orthonormal"])
 def test_one_compiled_step_trains_every_architecture(parametrization):
     step, _ = programs("adam", parametrization)

@@ -119,6 +119,7 @@ def strategies():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", strategies())
 def test_members_are_what_they_are_alone(name):
     strategy = strategies()[name]
@@ -217,6 +218,7 @@ def test_dropout_draws_the_same_in_every_company():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_strategy_fits_platform_devices_and_memory():
     choose = partial(choose_strategy, SOURCES[0], ADAM, X, members=10)
     assert choose(devices=jax.devices()[:1]) == Strategy(steps_per_call=8)

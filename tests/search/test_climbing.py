@@ -60,6 +60,7 @@ def climb(**settings):
     return eq.hill_climb(MODEL, (X, Y), (X, Y), **{**own, **lengths, **settings})
 
 
+@pytest.mark.slow
 def test_the_best_goes_on_and_a_climb_resumes_to_the_same():
     seen = []
     found = climb(on_climb=lambda number, tried, best: seen.append((number, best)))

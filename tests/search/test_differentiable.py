@@ -42,6 +42,7 @@ def logits_after(found, state, batch, other):
     return jax.jit(found.step)(state, batch, other)[0].mixture
 
 
+@pytest.mark.slow
 def test_a_step_is_a_weight_step_and_then_a_mixture_step(strokes):
     found = search()
     x, y = strokes
@@ -65,6 +66,7 @@ def test_a_step_is_a_weight_step_and_then_a_mixture_step(strokes):
     )
 
 
+@pytest.mark.slow
 def test_second_order_is_the_gradient_through_a_weight_step(strokes):
     rate, step = 0.3, 1e-4
     found = search(unrolled_step=rate)

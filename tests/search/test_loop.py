@@ -67,6 +67,7 @@ def full_kernels(state, architecture):
     }
 
 
+@pytest.mark.slow
 def test_a_search_that_goes_up_ties_its_layers_to_the_larger_group():
     """From C1 everywhere on; the parameters are those of the larger groups alone."""
     search = Evolution(3, children=3, propose=relax_and_constrain, order=upward)

@@ -81,6 +81,7 @@ def setting(ambient, targets):
     return group, small, data, {**settings, "batch_size": 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ambient", "targets"), CASES)
 def test_evolve(ambient, targets):
     group, small, data, settings = setting(ambient, targets)
