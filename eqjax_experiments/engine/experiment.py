@@ -31,6 +31,7 @@ from eqjax_experiments.reports.printing import percent, progress
 from eqjax_experiments.runs import files, networks
 
 REPORTED_POINTS = 25  # of the mixtures' trajectory in the report
+LINES = 20  # at most, on a training
 
 
 class TrainingSettings(Protocol):
@@ -156,6 +157,9 @@ def _train(
         def report(_: TrainingState, record: dict[str, Any], seconds: float) -> None:
             records.append(record)
             shown.update(bar, completed=record["step"])
+            before = records[-2]["step"] if len(records) > 1 else 0
+            if record["step"] * LINES // steps == before * LINES // steps:
+                return  # passes over a few images are many
             console.print(
                 f"step {record['step']}/{steps}: training error "
                 f"{percent(record['train_error'])}, validation error "

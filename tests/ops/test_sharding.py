@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
 import eqjax as eq
-
-import pytest
 from eqjax.ops import prefer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
