@@ -38,6 +38,7 @@ class ExactnessSettings:
     """Which network of the run; the one of least validation error if not given."""
 
 
+ROUNDING = 1e-3  # of the largest logit, what float32 may change
 OPTIONS = (shell.Output, ExactnessSettings)
 
 
@@ -86,6 +87,26 @@ def changes(
     return rows
 
 
+def kept_on(rows: list[dict[str, Any]], group: eq.Group) -> eq.Group:
+    """Return the largest group whose elements change no logit beyond rounding."""
+    still = {row["element"] for row in rows if row["change"] <= ROUNDING}
+    names = dict(zip(group.elements, group.element_names, strict=True))
+    kept = [H for H in group.subgroups if {names[u] for u in H.elements} <= still]
+    return max(kept, key=lambda H: H.order)
+
+
+def answers_alike(network: Saved) -> bool:
+    """Return whether a network says the same of images of noise, whatever they are.
+
+    Its units then are in saturation, and what it makes of noise shows no symmetry.
+    """
+    shape = network.preprocessing.shape
+    assert shape is not None
+    noise = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
+    logits = network.logits(noise)
+    return bool(np.ptp(logits, axis=0).max() <= ROUNDING * abs(logits).max())
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run from the command line."""
     console = shell.console()
@@ -96,6 +117,12 @@ def main(arguments: list[str] | None = None) -> None:
         report = layers_of(network)
         console.print(str(report), markup=False, soft_wrap=True)
         rows: list[dict[str, Any]] = []
+        kept = report.kept
+        if answers_alike(network):
+            console.print(
+                "note: this network answers all images of noise alike, so the table "
+                "may show more symmetry than there is; pass images of yours"
+            )
         if settings.files:
             images = prepared_images(network, settings.files)
             rows = changes(network, images, report.group)
@@ -106,6 +133,8 @@ def main(arguments: list[str] | None = None) -> None:
                 change = f"{row['change']:.1e}"
                 table.add_row(row["element"], change, percent(row["classes"]))
             console.print(table)
+            kept = kept.meet(kept_on(rows, report.group))
+    console.print(f"the network keeps {kept.name}")
     layers = [
         {
             "path": row.path,
@@ -119,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     output.write(
         {
             "network": str(network.folder),
-            "kept": report.kept.name,
+            "kept": kept.name,
             "layers": layers,
             "images": rows,
         }

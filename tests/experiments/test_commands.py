@@ -5,12 +5,15 @@ import os
 import re
 import signal
 
+import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import eqjax as eq
 from eqjax.analysis.evidence import GroupEvidence, LayerEvidence, SymmetryTest
+from eqjax.saving import Preprocessing, Saved
 from eqjax_experiments import (
     __main__ as commands,
     baseline,
@@ -198,6 +201,26 @@ def test_a_network_of_a_run_is_exact(folder, capsys):
     turns = [name for name in change if "rotation" in name or name == "identity"]
     assert len(change) == 8
     assert max(change[name] for name in turns) < 1e-3 < max(change.values())
+
+
+def test_a_saturated_network_shows_its_symmetry_on_images_alone(folder, capsys):
+    """All of its units are off for noise, and for an image one is on."""
+
+    class OnlyBright(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(4, (3, 3))(x) - 100)
+            return nn.Dense(2)(x.reshape(len(x), -1))
+
+    model = OnlyBright()
+    pixels = 1000 * np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+    variables = model.init(jax.random.key(0), pixels)
+    found = Saved(
+        model, variables, Preprocessing(shape=(8, 8, 1)), (), {}, {}, folder, {}
+    )
+    assert exactness.answers_alike(found)
+    rows = exactness.changes(found, pixels, eq.dihedral(4))
+    assert exactness.kept_on(rows, eq.dihedral(4)).name == "C1"
 
 
 @pytest.mark.slow
