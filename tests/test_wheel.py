@@ -58,7 +58,7 @@ print("eqjax", eq.__version__)
 
 def files_of_packages():
     """Every file that is installed: modules, data, and the marks of typed packages."""
-    kept = {".py", ".typed", ".npz", ".md"}
+    kept = {".py", ".typed", ".npz", ".md", ".html", ".css", ".js"}
     return {
         str(path.relative_to(ROOT))
         for package in PACKAGES
