@@ -163,14 +163,14 @@ class Tie:
         return self.size**-0.5
 
 
-def expand(kernel: Inexact[Array, "orbits ..."], tie: Tie) -> Inexact[Array, ...]:
+def expand(kernel: Inexact[Array, "orbits ..."], tie: Tie) -> Inexact[Array, "..."]:
     """Return the full array K of shape (*table.shape, *rest) for a tied parameter."""
     if tie.parametrization == "orthonormal":
         kernel = kernel * _per_orbit(tie.unit, kernel)
     return tie.table.spread(kernel)
 
 
-def project(full: Inexact[Array, ...], tie: Tie) -> Inexact[Array, "orbits ..."]:
+def project(full: Inexact[Array, "..."], tie: Tie) -> Inexact[Array, "orbits ..."]:
     """Return the parameter of the nearest tied array, the orbit average of K.
 
     Args:
@@ -186,22 +186,22 @@ def project(full: Inexact[Array, ...], tie: Tie) -> Inexact[Array, "orbits ..."]
     return cleared(mean.astype(full.dtype), tie.table)
 
 
-def reynolds(full: Inexact[Array, ...], table: Table) -> Inexact[Array, ...]:
+def reynolds(full: Inexact[Array, "..."], table: Table) -> Inexact[Array, "..."]:
     """Project K onto the arrays that are constant on the orbits of a table."""
     tie = Tie(table)
     return expand(project(full, tie), tie)
 
 
 def weighted_sum(
-    full: Inexact[Array, ...], table: Table, weights: Inexact[Array, " order"]
-) -> Inexact[Array, ...]:
+    full: Inexact[Array, "..."], table: Table, weights: Inexact[Array, " order"]
+) -> Inexact[Array, "..."]:
     """Return sum_u weights[u] u . K over the elements of the table's group."""
     each = jnp.broadcast_to(full, (len(weights), *full.shape))
     moved = table.transformed(each)
     return jnp.tensordot(weights.astype(full.dtype), moved, 1, precision="highest")
 
 
-def distance(full: Inexact[Array, ...], table: Table) -> Inexact[Array, ""]:
+def distance(full: Inexact[Array, "..."], table: Table) -> Inexact[Array, ""]:
     """Return |K - P K| / |K|, with P the Reynolds projection; zero for K = 0."""
     full = accurate(full)
     size = norm(full)

@@ -33,8 +33,8 @@ class Metrics(NamedTuple):
     For `cross_entropy` the loss is in nats, and the error is 1 for a wrong class.
     """
 
-    loss: Float[Array, ...]
-    error: Float[Array, ...]
+    loss: Float[Array, "..."]
+    error: Float[Array, "..."]
 
     def __repr__(self) -> str:
         return f"Metrics(loss {self.loss}, error {self.error})"
