@@ -18,14 +18,16 @@ SHOWN = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CITATION.cff": "CITATION.cff",
+    "CONTRIBUTING.md": "contributing.md",
     "eqjax_experiments/data/DIGITS.md": "digits.md",
 }
 
 
 def files() -> dict[str, str]:
     """Return the place on the site of every file that it has from outside docs/."""
-    paths = sorted((ROOT / RESULTS).iterdir())
-    return SHOWN | {f"{RESULTS}/{p.name}": f"{RESULTS}/{p.name}" for p in paths}
+    paths = [*(ROOT / RESULTS).iterdir(), *(ROOT / "notebooks").glob("*.py")]
+    places = sorted(path.relative_to(ROOT).as_posix() for path in paths)
+    return SHOWN | {place: place for place in places}
 
 
 def stored() -> list[Path]:

@@ -184,7 +184,9 @@ def _draw_mixtures(axes_of: dict[str, Axes], points) -> None:
             labels=list(weights),
         )
         total = max(map(sum, zip(*weights.values(), strict=True)))
-        axes.set(xlim=(steps[0], steps[-1]), ylim=(0, max(1, total)), yticks=[])
+        if len(steps) > 1:
+            axes.set(xlim=(steps[0], steps[-1]))
+        axes.set(ylim=(0, max(1, total)), yticks=[])
         axes.set_ylabel(layer, rotation=0, ha="right", va="center")
     rows = list(axes_of.values())
     rows[-1].set(xlabel="step")

@@ -84,7 +84,7 @@ def test_two_processes_give_the_results_of_one(tmp_path, environment):
     assert second.returncode != 0
     # Now and then JAX's own watchdog notices first, and aborts the process.
     aborted = second.returncode < 0
-    assert aborted or "start all of them again with --name two --resume" in printed
+    assert aborted or "evolve --name two --resume" in printed
     again = start_processes(["--name", "two", "--resume"], tmp_path, environment)
     for process in again:
         printed, _ = process.communicate(timeout=240)
