@@ -49,6 +49,8 @@ class SymmetrySettings:
     """Pixels per side that colour images are scaled to; 64 if not given."""
     network: Literal["exact", "resnet", "wide_resnet"] = "exact"
     """The probe: a small network, or one of residual blocks."""
+    batch_size: int = 32
+    """Images per training step; at most half of the training images."""
     seed: int = 0
     """Of weights, batches and draws."""
     name: str | None = None

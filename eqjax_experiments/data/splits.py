@@ -33,6 +33,33 @@ class StoredImages:
 
 
 @dataclasses.dataclass(frozen=True)
+class FirstImages:
+    """The first of stored images, read when they are indexed, as all of them are."""
+
+    images: StoredImages
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all of them together."""
+        return (self.count, *self.images.shape[1:])
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        if isinstance(index, slice):
+            return self.images[slice(*index.indices(self.count))]
+        return self.images[index]
+
+
+def first_of(images: Any, count: int) -> Any:
+    """Return the first images of a split; those that are stored stay where they are."""
+    stored = isinstance(images, StoredImages)
+    return FirstImages(images, count) if stored else images[:count]
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """The splits of a data set.
 

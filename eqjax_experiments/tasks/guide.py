@@ -93,10 +93,7 @@ class GuidedTask(SingleTask):
 
     def candidates_of(self, group: eq.Group) -> tuple[eq.Group, ...] | None:
         """Return the subgroups of a group that may be named; None for all."""
-        if self.groups is None:
-            return None
-        named = {self.ambient_group.subgroup(name, 0) for name in self.groups}
-        return tuple(H for H in group.subgroups if H in named)
+        return self.named_within(self.groups, group)
 
     def length(self, dataset: Dataset) -> int:
         """Return the steps behind the final network."""

@@ -15,7 +15,7 @@ import eqjax as eq
 from eqjax.analysis import HeldOutTest, SymmetryTest
 from eqjax.analysis.drawing import evidence_figure
 from eqjax.training import Split
-from eqjax_experiments.data.splits import Dataset
+from eqjax_experiments.data.splits import Dataset, first_of
 from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import Experiment
 from eqjax_experiments.engine.trial import Trial
@@ -76,13 +76,6 @@ class SymmetryTask(SingleTask):
         """Passes over the training images, without those of the test."""
         return PROBE.passes if self.epochs is None else self.epochs
 
-    def candidates_of(self, group: eq.Group) -> tuple[eq.Group, ...] | None:
-        """Return the subgroups of a group that are tested; None for all."""
-        if self.groups is None:
-            return None
-        named = {self.ambient_group.subgroup(name, 0) for name in self.groups}
-        return tuple(H for H in group.subgroups if H in named)
-
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the training of the network."""
         return self.plan(dataset, Path(), Console(quiet=True))
@@ -100,18 +93,15 @@ class SymmetryTask(SingleTask):
         images, and those for validation. By gradients they may.
         """
         images, labels = dataset.train
+        half = 0 if self.by == "gradients" else len(labels) // 2
+        tested = slice(half, half + self.tested_images)
+        held_out = Split(images[tested], labels[tested])
         if self.by == "gradients":
-            return dataset, Split(
-                images[: self.tested_images], labels[: self.tested_images]
-            )
-        half = len(labels) // 2
-        seen = dataclasses.replace(dataset, train=Split(images[:half], labels[:half]))
-        unseen = (
-            images[half:][: self.tested_images],
-            labels[half:][: self.tested_images],
-        )
-        both = zip(unseen, dataset.validation, strict=True)
-        return seen, Split(*map(np.concatenate, both))
+            return dataset, held_out
+        first = Split(first_of(images, half), labels[:half])
+        both = zip(held_out, dataset.validation, strict=True)
+        unseen = Split(*(np.concatenate([own[:], more[:]]) for own, more in both))
+        return dataclasses.replace(dataset, train=first), unseen
 
     def plan(self, dataset: Dataset, folder: Path, console: Console) -> Experiment:
         """Return the training of the network, which is asked at its end."""
@@ -134,10 +124,10 @@ class SymmetryTask(SingleTask):
             }
             if self.by == "gradients":
                 kept = model.symmetry(dataset.image_shape[:-1])
-                groups = self.candidates_of(kept)
+                groups = self.named_within(self.groups, kept)
                 report: Any = eq.symmetry_test(variables, groups=groups, **settings)
             else:
-                groups = self.candidates_of(whole)
+                groups = self.named_within(self.groups, whole)
                 report = eq.held_out_test(
                     variables, group=whole, groups=groups, **settings
                 )

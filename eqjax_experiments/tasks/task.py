@@ -218,6 +218,15 @@ class Task(abc.ABC):
             )
         return tuple(groups)
 
+    def named_within(
+        self, names: Sequence[str] | None, group: eq.Group
+    ) -> tuple[eq.Group, ...] | None:
+        """Return the subgroups of a group that have these names; None for all."""
+        if names is None:
+            return None
+        named = {self.ambient_group.subgroup(name, 0) for name in names}
+        return tuple(H for H in group.subgroups if H in named)
+
     def load(self) -> Dataset:
         """Return the data; it is kept, so that asking again costs nothing.
 

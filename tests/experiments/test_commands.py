@@ -23,6 +23,7 @@ from eqjax_experiments import (
     inspect,
     test_symmetry as symmetry_command,
 )
+from eqjax_experiments.data.splits import StoredImages, first_of
 from eqjax_experiments.engine import interrupts
 from eqjax_experiments.runs import files
 from eqjax_experiments.tasks import symmetry
@@ -235,6 +236,27 @@ def test_the_symmetry_of_data_is_answered(folder, capsys):
     again = capsys.readouterr().out
     assert "testing with" not in again
     assert found["answer"] in " ".join(again.split())
+
+
+def test_the_first_of_stored_images_are_read_as_they_are_indexed(tmp_path):
+    pixels = np.random.default_rng(0).random((10, 4, 4, 1), np.float32)
+    np.save(tmp_path / "images.npy", pixels)
+    stored = StoredImages(tmp_path / "images.npy", np.zeros(1), np.ones(1))
+    first = first_of(stored, 6)
+    assert (len(first), first.shape) == (6, (6, 4, 4, 1))
+    for index in (slice(None), slice(-2, None), np.array([5, 0]), slice(3, 100)):
+        np.testing.assert_array_equal(first[index], pixels[:6][index])
+    np.testing.assert_array_equal(first_of(pixels, 6), pixels[:6])
+
+
+def test_the_test_and_the_training_share_no_image(folder):
+    task = symmetry.SymmetryTask(tested_images=30)
+    dataset = task.load()
+    seen, unseen = task.parts(dataset)
+    assert len(seen.train.labels) == 100
+    assert len(unseen.labels) == 30 + len(dataset.validation.labels)
+    of_both = {image.tobytes() for image in unseen.images}
+    assert not of_both & {image.tobytes() for image in seen.train.images}
 
 
 @pytest.mark.parametrize(
