@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         say_what_the_data_are(console, dataset)
         model = task.first_model()
         say_what_is_exact(console, model, dataset.image_shape[:-1])
-        resume = shell.command_line(task.COMMAND, "--name", folder.name, "--resume")
+        resume = shell.command_line(task.COMMAND, "--name", str(task.name), "--resume")
         with shell.interruptible(console, resume), hosts.leaving(resume):
             result = evolve(task, dataset, folder, console, devices, hosts.data_devices)
             retrained = retrain(task, result, folder, console)
