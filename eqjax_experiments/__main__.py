@@ -38,7 +38,10 @@ COMMANDS = {
         "completion": "completion of commands and options: bash or zsh",
     },
 }
+NAMES = [name for known in COMMANDS.values() for name in known]
 SHELLS = ("bash", "zsh")
+HOW_TO_COMPLETE = """In bash, for this session:   source <(eqjax completion bash)
+and for all to come:        eqjax completion bash >> ~/.bash_completion"""
 USAGE = """usage: {program} COMMAND [options]
 
 {commands}
@@ -58,7 +61,7 @@ def module_of(command: str) -> Any:
 
 def usage() -> str:
     """Return the help on all commands."""
-    width = max(len(name) for known in COMMANDS.values() for name in known)
+    width = max(map(len, NAMES))
     parts = []
     for title, known in COMMANDS.items():
         lines = [f"  {name:<{width}}  {what}" for name, what in known.items()]
@@ -71,19 +74,14 @@ def print_completion(arguments: list[str]) -> None:
     """Print the script that completes commands and options in a shell."""
     if len(arguments) != 1 or arguments[0] not in SHELLS:
         sys.exit(f"usage: eqjax completion {{{','.join(SHELLS)}}}\n\n{HOW_TO_COMPLETE}")
-    known = [name for part in COMMANDS.values() for name in part]
     kinds: dict[str, Any] = {
         name: shell.options_of(*module_of(name).OPTIONS)
-        for name in known
+        for name in NAMES
         if name != "completion"
     }
     tyro.extras.subcommand_cli_from_dict(
         kinds, prog="eqjax", args=["--tyro-print-completion", arguments[0]]
     )
-
-
-HOW_TO_COMPLETE = """In bash, for this session:   source <(eqjax completion bash)
-and for all to come:        eqjax completion bash >> ~/.bash_completion"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,9 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(usage())
         sys.exit(0 if given else 2)
     command, *rest = given
-    known = [name for part in COMMANDS.values() for name in part]
-    if command not in known:
-        near = difflib.get_close_matches(command, known, 1, 0)[0]
+    if command not in NAMES:
+        near = difflib.get_close_matches(command, NAMES, 1, 0)[0]
         print(f"error: there is no command {command!r}; nearest: {near}\n")
         print(usage())
         sys.exit(2)

@@ -33,7 +33,7 @@ from eqjax.analysis.evidence import maximal
 from eqjax.analysis.randomization import closed, lattice_within, result
 from eqjax.analysis.symmetry_test import MoveTargets, check_level, checked_motion
 from eqjax.fields.action import transform
-from eqjax.fields.checks import check_key
+from eqjax.fields.keys import check_key, host_generator
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.groups.checks import (
     check_array,
@@ -209,7 +209,7 @@ def held_out_test(
     )
     if not np.isfinite(losses).all():
         raise ValueError("the loss of a sample is not finite")
-    rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+    rng = host_generator(key)
     place = {u: i for i, u in enumerate(group.elements)}
     outcomes = closed(
         {

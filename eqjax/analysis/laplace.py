@@ -33,7 +33,7 @@ from eqjax.analysis.gradients import (
     probed_layers,
     shuffled_blocks,
 )
-from eqjax.fields.checks import check_key
+from eqjax.fields.keys import check_key, host_generator
 from eqjax.groups.checks import check_number, check_whole
 from eqjax.groups.group import Group
 from eqjax.morphism.matching import flat_variables, tied_model
@@ -122,7 +122,7 @@ def laplace_evidence(
             f"two halves of two blocks each need {4 * max(size, 1)} samples for a "
             f"block_size of {size}, got {len(x)}"
         )
-    rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+    rng = host_generator(key)
     blocks = shuffled_blocks(x, y, size, rng)
     settings: dict[str, Any] = {
         "model": model,

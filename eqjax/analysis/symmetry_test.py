@@ -32,6 +32,7 @@ from eqjax.analysis.gradients import (
 from eqjax.analysis.grid_groups import find_on_grid
 from eqjax.analysis.point_groups import at_points, find_at_points
 from eqjax.analysis.randomization import Outcome
+from eqjax.fields.keys import host_generator
 from eqjax.morphism.matching import tied_model
 from eqjax.training.checks import check_samples
 from eqjax.training.losses import LossFn, cross_entropy
@@ -118,7 +119,7 @@ def symmetry_test(
     inputs = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), np.asarray(x[:1]).dtype)
     traced = tied_model(model, inputs, call_kwargs)
     layers = probed_layers(traced, variables)
-    rng = np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+    rng = host_generator(key)
     check_classes(variables, model, x, y, loss_fn, call_kwargs)
     move_targets = checked_motion(move_targets, x, y)
 

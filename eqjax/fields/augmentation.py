@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from eqjax.fields.action import transform
-from eqjax.fields.checks import check_key
+from eqjax.fields.keys import check_key
 from eqjax.groups.checks import check_array, check_group
 from eqjax.groups.group import Group
 

@@ -18,7 +18,7 @@ from flax.traverse_util import unflatten_dict
 
 from eqjax import kernels
 from eqjax.constraints.collections import BATCH_STATS
-from eqjax.fields.checks import check_key
+from eqjax.fields.keys import check_key
 from eqjax.layers.base import TiedModule
 from eqjax.layers.conv import GroupConv
 from eqjax.layers.convolving import Convolving

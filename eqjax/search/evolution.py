@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from eqjax.fields.keys import host_generator
 from eqjax.groups.checks import check_callable, check_whole, several
 from eqjax.groups.group import Group, difference
 from eqjax.groups.html import Shaded
@@ -22,7 +23,7 @@ from eqjax.groups.text import Echoed, Rows, WithSettings
 from eqjax.models.architecture import Architecture, check_architecture
 from eqjax.search.parsimony import Parsimony
 from eqjax.search.proposals import Order, Policy, Proposal, relax_from_output
-from eqjax.search.selection import Score, Selection, host_generator, select_pareto
+from eqjax.search.selection import Score, Selection, select_pareto
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

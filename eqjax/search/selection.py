@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from eqjax.fields.keys import host_generator
 from eqjax.models.architecture import Architecture
 from eqjax.search.dominance import crowding, ranks
 
@@ -191,11 +192,6 @@ def best_of_history(records: Sequence[Mapping[str, Any]]) -> dict[str, Any] | No
     ]
     key = operator.itemgetter("validation_error", "parameters")
     return min(rows, key=key, default=None)
-
-
-def host_generator(key: jax.Array) -> np.random.Generator:
-    """Draw on the host: nothing compiles, however many there are to draw from."""
-    return np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
 
 
 def _by_error(scores: Sequence[Score]) -> list[int]:

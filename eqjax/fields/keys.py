@@ -1,4 +1,4 @@
-"""Checks of what fields are drawn with."""
+"""Keys of `jax.random`: what is one, and what draws on the host by it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def check_key(name: str, value: Any) -> None:
@@ -16,3 +17,8 @@ def check_key(name: str, value: Any) -> None:
         raise TypeError(
             f"{name} must be a key, such as jax.random.key(0), got {value!r:.60}"
         )
+
+
+def host_generator(key: jax.Array) -> np.random.Generator:
+    """Draw on the host: nothing compiles, however many there are to draw from."""
+    return np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
