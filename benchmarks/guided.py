@@ -37,7 +37,8 @@ from benchmarks.probes import (
 from benchmarks.report import environment, interval
 from eqjax.search import guided_schedule, named_group
 from eqjax_experiments.data import digits
-from eqjax_experiments.tasks.guide import GuidedTask, key_of_test
+from eqjax_experiments.tasks.guide import GuidedTask
+from eqjax_experiments.tasks.probe import key_of_test
 
 TRUE = {"upright": "C1", "flipped": "D1:i", "quarter": "C4", "rotated": "C4"}
 PROBE = 375

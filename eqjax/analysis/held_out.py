@@ -59,7 +59,7 @@ class HeldOutRow:
     Attributes:
       group: which one.
       moved: mean loss of the samples, moved by all of its elements.
-      ratio: the same over their loss where they are; about 1 if the data have it.
+      evidence: the same over their loss where they are; about 1 if the data have it.
       p: of the exact randomization test of this group.
       adjusted: the largest p of this group and all that contain it.
       rejected: adjusted is at most the level.
@@ -67,7 +67,7 @@ class HeldOutRow:
 
     group: Group
     moved: float
-    ratio: float
+    evidence: float
     p: float
     adjusted: float
     rejected: bool
@@ -105,7 +105,7 @@ class HeldOutTest(Echoed):
         rows = {
             name: {
                 "moved": round(row.moved, 6),
-                "evidence": round(row.ratio, 4),
+                "evidence": round(row.evidence, 4),
                 "p": row.p,
                 "rejected": row.rejected,
             }
@@ -122,7 +122,7 @@ class HeldOutTest(Echoed):
             mark = " x" if row.rejected else ""
             named = Shaded(name, -float(row.group in tenable))
             p = Shaded(f"{row.p:.4f}{mark}", float(row.rejected))
-            rows.append([named, f"{row.moved:.4f}", f"{row.ratio:.2f}", p])
+            rows.append([named, f"{row.moved:.4f}", f"{row.evidence:.2f}", p])
         return [
             Rows(rows),
             f"{self.samples} samples, loss in place {self.loss:.4f}; x: rejected at "
@@ -222,9 +222,9 @@ def held_out_test(
     for H, outcome in outcomes.items():
         moved = float(losses[:, [place[u] for u in H.elements]].mean())
         rejected = outcome.adjusted <= level
-        ratio = moved / loss if loss > 0 else 1.0
+        evidence = moved / loss if loss > 0 else 1.0
         rows[H.name] = HeldOutRow(
-            H, moved, ratio, outcome.p, outcome.adjusted, rejected
+            H, moved, evidence, outcome.p, outcome.adjusted, rejected
         )
     return HeldOutTest(group, rows, level, len(losses), loss)
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from eqjax.analysis.evidence import SymmetryTest
+from eqjax.analysis.held_out import HeldOutTest
 from eqjax.groups.group import Group
 from eqjax.models.architecture import Architecture
 from eqjax.models.cnn import EquivariantCNN
@@ -42,7 +43,7 @@ class Named(NamedTuple):
     decided: bool
 
 
-def named_group(report: SymmetryTest) -> Named:
+def named_group(report: SymmetryTest | HeldOutTest) -> Named:
     """Return the group that a test names, and whether the data decide it."""
     groups = report.maximal
     evidence = {H: report.network[H.name].evidence for H in groups if H.order > 1}

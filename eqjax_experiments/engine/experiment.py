@@ -63,6 +63,7 @@ class Experiment:
       begin: the state to start from; that of an untrained network if None.
       follow: the trained state -> what is trained next, if anything.
       name: of its folder, where it follows another.
+      seen: what it is trained on, if that is not all of the data.
     """
 
     task: TrainingSettings
@@ -72,6 +73,7 @@ class Experiment:
     begin: Callable[[], TrainingState] | None = None
     follow: Callable[[TrainingState], Experiment] | None = None
     name: str = ""
+    seen: Dataset | None = None
 
 
 def retraining(
@@ -99,9 +101,10 @@ def run(
     """
     folder.mkdir(exist_ok=True)
     result = folder / files.RESULT
-    state, records = _train(experiment, dataset, folder, console)
+    seen = dataset if experiment.seen is None else experiment.seen
+    state, records = _train(experiment, seen, folder, console)
     if not result.exists():
-        _check_records(experiment, dataset, folder, records)
+        _check_records(experiment, seen, folder, records)
         variables = weights_of(state).variables
         distances = ledger(
             variables, experiment.trial.model, experiment.task.inputs(dataset)

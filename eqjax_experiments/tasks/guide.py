@@ -1,13 +1,11 @@
-"""Let an exact test of a symmetric network's gradients name the groups: EquiNAS_S."""
+"""Let an exact test of one network name the groups: EquiNAS_S."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import jax
 from rich.console import Console
 
 import eqjax as eq
@@ -20,27 +18,32 @@ from eqjax.search import (
     named_group,
     tighten,
 )
+from eqjax.training import Split
 from eqjax_experiments.data.splits import Dataset
 from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import Experiment
 from eqjax_experiments.engine.trial import TrainingState, Trial, reading, weights_of
 from eqjax_experiments.runs import files
-from eqjax_experiments.tasks.task import TRAINING, SingleTask
-
-EVIDENCE = "evidence.json"  # of all milestones, in the folder of a run
-PICTURE = "evidence.png"
-DRAWS = 999
+from eqjax_experiments.tasks.probe import (
+    EVIDENCE,
+    PICTURE,
+    ProbeTask,
+    answer,
+    chance,
+    key_of_test,
+)
+from eqjax_experiments.tasks.task import TRAINING
 
 
 @dataclasses.dataclass(frozen=True)
-class GuidedTask(SingleTask):
-    """Let an exact test of a symmetric network's gradients name the groups."""
+class GuidedTask(ProbeTask):
+    """Let an exact test of one network name the groups."""
 
     COMMAND: ClassVar[str] = "guide"
 
     groups: tuple[str, ...] | None = None
     """Subgroups that may be named, with all that two of them generate; all subgroups if
-    not given. The probe has the ambient group in all layers."""
+    not given."""
     use: Literal["retrained", "continued"] = "retrained"
     """Train a network of the named groups from scratch, or relax the probe and train it
     on."""
@@ -48,14 +51,12 @@ class GuidedTask(SingleTask):
     """Length of the probe's training, as a share of --epochs."""
     late: float = 0.5
     """Share of the layers, from the output, that get the named group."""
-    criterion: Literal["test", "evidence"] = "test"
-    """The late layers get the group that the test names; or each layer the group of the
-    most evidence, by Laplace's approximation, of one half of the tested images given
-    the other."""
-    level: float = 0.01
-    """Probability that the test rejects a group which the data have."""
-    tested_images: int = 4000
-    """Training images that are tested with, at most."""
+    criterion: Literal["test", "losses", "evidence"] = "test"
+    """The late layers get the group that the test names, by the gradients of a probe
+    with the ambient group in all layers; or by the losses of held-out images of a probe
+    without symmetry, which also see classes that a reflection exchanges; or each layer
+    gets the group of the most evidence, by Laplace's approximation, of one half of the
+    tested images given the other."""
     milestones: int = 2
     """How often a continued probe is tested, relaxed and tightened."""
     epochs: float | None = None
@@ -66,19 +67,15 @@ class GuidedTask(SingleTask):
         """Reject values that no search can run with."""
         super().__post_init__()
         self.check_positive("epochs")
-        self.check_whole("tested_images", "milestones")
-        if self.network == "paper":
-            raise ValueError(
-                "--network paper keeps no group exactly, so that none can be tested; "
-                "use --network exact"
-            )
-        if self.candidates_of(self.ambient_group) == ():
-            raise ValueError("--groups needs at least one group")
+        self.check_whole("milestones")
         for name in ("probe", "late"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"--{name} must be above 0 and at most 1")
-        if not 0 < self.level < 1:
-            raise ValueError("--level must be between 0 and 1")
+        if self.use == "continued" and self.by_losses:
+            raise ValueError(
+                "--use continued relaxes a symmetric probe, and --criterion losses "
+                "asks one without symmetry; use --use retrained"
+            )
         if self.use == "continued" and self.probe * self.milestones >= 1:
             raise ValueError(
                 "--probe times --milestones must be below 1, so that steps are left "
@@ -91,18 +88,14 @@ class GuidedTask(SingleTask):
         epochs = TRAINING.passes if self.epochs is None else self.epochs
         return epochs * (1 + self.probe * (self.use == "retrained"))
 
-    def candidates_of(self, group: eq.Group) -> tuple[eq.Group, ...] | None:
-        """Return the subgroups of a group that may be named; None for all."""
-        return self.named_within(self.groups, group)
+    @property
+    def by_losses(self) -> bool:
+        """Whether held-out losses are tested, and not gradients."""
+        return self.criterion == "losses"
 
     def length(self, dataset: Dataset) -> int:
         """Return the steps behind the final network."""
         return self.steps(self.passes_over(dataset, self.epochs), dataset)
-
-    @property
-    def probed(self) -> eq.Architecture:
-        """The groups of the probe: the ambient group in all layers."""
-        return eq.Architecture.uniform(self.ambient_group, self.layers)
 
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the training of the probe, and what follows it."""
@@ -116,7 +109,7 @@ class GuidedTask(SingleTask):
 
     def plan(self, dataset: Dataset, journal: Journal) -> Experiment:
         """Return the whole search, which writes what it finds into a journal."""
-        self.inputs(dataset)  # raises where a batch is too large
+        self.inputs(self.seen(dataset))  # raises where a batch is too large
         steps = self.length(dataset)
         first = max(1, round(self.probe * steps))
         lengths = [first, steps]
@@ -185,12 +178,6 @@ class Stages:
     journal: Journal
     lengths: list[int]
 
-    @property
-    def tested(self) -> tuple[Any, Any]:
-        """The training images that are tested with, and their labels."""
-        images, labels = self.dataset.train
-        return images[: self.task.tested_images], labels[: self.task.tested_images]
-
     def experiment(
         self,
         stage: int,
@@ -232,6 +219,7 @@ class Stages:
             begin=None if before is None else begin,
             follow=None if last else follow,
             name=f"stage-{stage + 1}" if stage else "",
+            seen=self.dataset if last else task.seen(self.dataset),
         )
 
     def _found(
@@ -251,27 +239,20 @@ class Stages:
     ) -> dict[str, Any]:
         task, dataset = self.task, self.dataset
         variables = weights_of(state).variables
-        images, labels = self.tested
-        self.journal.say(f"testing with {len(labels)} training images")
-        report = eq.symmetry_test(
-            variables,
-            model=model,
-            x=images,
-            y=labels,
-            key=key_of_test(task.seed, stage),
-            level=task.level,
-            draws=max(DRAWS, math.ceil(1 / task.level)),
-            groups=task.candidates_of(model.symmetry(dataset.image_shape[:-1])),
-        )
+        samples = task.samples(dataset)
+        self.journal.say(f"testing with {len(samples.labels)} images")
+        report = task.ask(variables, model, samples, stage)
         self.journal.say(report)
-        group, decided = named_group(report)
+        group, _ = named_group(report)
+        told = answer(report, chance(samples.labels))
         if task.criterion == "evidence":
-            found, evidence = self._evident(stage, model, variables)
+            found, evidence = self._evident(stage, model, variables, samples)
         else:
-            found = guided_schedule(model.architecture, group, task.late)
+            whole = eq.Architecture.uniform(task.ambient_group, task.layers)
+            before = whole if task.by_losses else model.architecture
+            found = guided_schedule(before, group, task.late)
             evidence = {}
-        doubt = "" if decided else ", the likeliest of several: undecided"
-        self.journal.say(f"named: {group.name}{doubt}")
+        self.journal.say(f"named: {group.name}; {told.text}")
         tried: tuple[Tightened, ...] = ()
         if stage:
             target, tried = tighten(
@@ -293,7 +274,8 @@ class Stages:
             "step": sum(self.lengths[: stage + 1]),
             "groups": list(model.architecture.names),
             "named": group.name,
-            "decided": decided,
+            "decided": told.decided,
+            "answer": told.text,
             "next": list(found.names),
             "tightened": [
                 {
@@ -311,18 +293,17 @@ class Stages:
         }
 
     def _evident(
-        self, stage: int, model: eq.EquivariantCNN, variables: Any
+        self, stage: int, model: eq.EquivariantCNN, variables: Any, samples: Split
     ) -> tuple[eq.Architecture, dict[str, Any]]:
         """Return the groups of the most evidence, and the evidence for the journal."""
         task = self.task
-        images, labels = self.tested
         rows = eq.laplace_evidence(
             variables,
             model=model,
-            x=images,
-            y=labels,
+            x=samples.images,
+            y=samples.labels,
             key=key_of_test(task.seed, stage),
-            groups=task.candidates_of(task.ambient_group),
+            groups=task.named_within(task.groups, task.ambient_group),
         )
         self.journal.say(rows)
         told = {
@@ -331,8 +312,3 @@ class Stages:
         }
         found = evident_schedule(model.architecture, model.layer_names, rows)
         return found, {"evidence_for_relaxing": told}
-
-
-def key_of_test(seed: int, stage: int) -> jax.Array:
-    """Return the key of a test; 0 and 1 are those of weights and batches."""
-    return jax.random.fold_in(jax.random.key(seed), 2 + stage)

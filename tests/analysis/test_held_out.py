@@ -73,7 +73,7 @@ def test_classes_that_a_reflection_exchanges_are_seen():
     report = test(Chirality(), x, labels(Chirality(), x))
     assert report.maximal == (D4.subgroup("C4"),)
     assert report.network["D4"].p == 0.001
-    assert report.network["C4"].ratio == pytest.approx(1, abs=1e-4)
+    assert report.network["C4"].evidence == pytest.approx(1, abs=1e-4)
     assert report.network["D4"].moved > 2 * report.loss
 
 

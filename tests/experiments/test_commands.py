@@ -27,6 +27,7 @@ from eqjax_experiments.data.splits import StoredImages, first_of
 from eqjax_experiments.engine import interrupts
 from eqjax_experiments.runs import files
 from eqjax_experiments.tasks import symmetry
+from eqjax_experiments.tasks.probe import answer
 from tests.tiny import TINY
 
 KNOWN = [name for part in commands.COMMANDS.values() for name in part]
@@ -252,7 +253,7 @@ def test_the_first_of_stored_images_are_read_as_they_are_indexed(tmp_path):
 def test_the_test_and_the_training_share_no_image(folder):
     task = symmetry.SymmetryTask(tested_images=30)
     dataset = task.load()
-    seen, unseen = task.parts(dataset)
+    seen, unseen = task.seen(dataset), task.samples(dataset)
     assert len(seen.train.labels) == 100
     assert len(unseen.labels) == 30 + len(dataset.validation.labels)
     of_both = {image.tobytes() for image in unseen.images}
@@ -294,6 +295,6 @@ def test_answers_claim_what_the_test_shows(rejected, p, words, decided):
         for H in eq.dihedral(4).subgroups
     }
     report = SymmetryTest(eq.dihedral(4), rows, LayerEvidence(), 0.01, 200, 20)
-    text, sure = symmetry.answer(report)
+    text, sure = answer(report)
     assert text.startswith(words)
     assert sure == bool(decided)

@@ -64,6 +64,22 @@ def test_a_search_is_written_and_goes_on_after_a_kill(folder, capsys, monkeypatc
     assert results(killed) == results(whole)
 
 
+def test_held_out_losses_of_a_network_without_symmetry_name_the_groups(folder, capsys):
+    run("losses", "--criterion", "losses")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "loss when moved" in printed
+    (entry,) = json.loads((folder / "runs/losses/evidence.json").read_text())
+    assert entry["groups"] == ["C1"] * 3
+    assert f"named: {entry['named']}; {entry['answer']}" in printed
+    assert entry["next"] == ["D4", "D4", entry["named"]]
+    trained = read_lines(folder / "runs/losses/stage-2/metrics.jsonl")[-1]["step"]
+    result = json.loads((folder / "runs/losses/stage-2/result.json").read_text())
+    (row,) = result["readings"]
+    assert row["groups"] == entry["next"]
+    seen = read_lines(folder / "runs/losses/metrics.jsonl")[-1]["step"]
+    assert (trained, seen) == (row["steps"] - seen, seen)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -71,6 +87,8 @@ def test_a_search_is_written_and_goes_on_after_a_kill(folder, capsys, monkeypatc
         ({"late": 2}, "--late must be above 0"),
         ({"level": 1}, "--level must be between"),
         ({"use": "continued", "probe": 0.5}, "--probe times --milestones"),
+        ({"use": "continued", "criterion": "losses"}, "--use retrained"),
+        ({"ambient": "C8", "criterion": "losses"}, "--ambient C4, or test by grad"),
         ({"groups": ()}, "--groups needs at least one"),
         ({"network": "paper"}, "--network paper keeps no group exactly"),
     ],
