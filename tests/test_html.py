@@ -223,9 +223,9 @@ def test_a_form_is_made_at_once(name):
     value._repr_html_()  # names of groups are known from here on
     times = []
     for _ in range(3):
-        begin = time.perf_counter()
+        begin = time.process_time()
         value._repr_html_()
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     assert min(times) < 0.25
 
 

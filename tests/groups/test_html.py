@@ -153,9 +153,9 @@ def test_names_of_closed_groups_and_infinite_orders():
 def test_a_known_lattice_is_drawn_at_once():
     for group in (eq.dihedral(4), eq.full_octahedral(), eq.orthogonal()):
         group._repr_html_()
-        begin = time.perf_counter()
+        begin = time.process_time()
         made = group._repr_html_()
-        assert time.perf_counter() - begin < 0.5
+        assert time.process_time() - begin < 0.5
         assert len(made) < 40_000
 
 
