@@ -1,4 +1,4 @@
-"""What the tests of a guided search found, over its milestones."""
+"""What the tests of a run found: one, or those of a search over its milestones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def evidence(record: Record) -> Section:
     entries = record.evidence
     if not entries:
         return Section(
-            title, missing="Only guide tests its networks; there is no test."
+            title, missing="Only guide and test-symmetry ask a network for groups."
         )
     told = (
         "About 1 is what is expected of a group that the data have; more speaks "
@@ -27,12 +27,11 @@ def evidence(record: Record) -> Section:
     parts: list[Part] = [
         Text(told),
         Table(
-            ("step", "named", "groups tested", "groups from there on"),
+            ("step", "named", "groups of its network", "from there on"),
             [
                 (
                     f"{entry['step']:,}",
-                    entry["named"]
-                    + ("" if entry.get("decided", True) else ", undecided"),
+                    _named(entry),
                     " ".join(entry["groups"]),
                     " ".join(entry["next"]),
                 )
@@ -42,7 +41,10 @@ def evidence(record: Record) -> Section:
         ),
     ]
     if any(entry["network"] for entry in entries):
-        label = "Evidence against every group in the whole network, by step of the test"
+        label = (
+            "Evidence against every group in the whole network, by step of the test; "
+            "x marks those rejected"
+        )
         parts.append(Chart(_network(entries), label, height=360))
     options: dict[str, Sequence[Part]] = {
         f"after step {entry['step']:,}": [_layers(entry), *_relaxing(entry)]
@@ -52,6 +54,14 @@ def evidence(record: Record) -> Section:
     if options:
         parts.append(Choice("Evidence by layer", options))
     return Section(title, parts)
+
+
+def _named(entry: Row) -> str:
+    """Return the group that a test named, its p, and whether that is decided."""
+    row = entry["network"].get(entry["named"])
+    p = f" (p {row['p']:.2g})" if row else ""
+    doubt = "" if entry.get("decided", True) else ", undecided"
+    return f"{entry['named']}{p}{doubt}"
 
 
 def _network(entries: Sequence[Row]) -> go.Figure:
@@ -64,6 +74,9 @@ def _network(entries: Sequence[Row]) -> go.Figure:
                 y=[row["evidence"] for row in rows.values()],
                 name=f"step {entry['step']:,}",
                 marker={"color": charts.color(number)},
+                text=["x" if row["rejected"] else "" for row in rows.values()],
+                textposition="outside",
+                cliponaxis=False,
                 customdata=[_told(name, row) for name, row in rows.items()],
                 hovertemplate=charts.PLAIN,
             )
