@@ -166,6 +166,17 @@ def from_elsewhere(text):
     return [a for a in found if re.match(r"(\w+:)?//", a.strip())]
 
 
+def inside(text):
+    """Links of a page to files of its site."""
+    links = re.findall(r"<a [^>]*href=\"?([^\"#?> ]+)", text)
+    return [link for link in links if not re.match(r"\w+:", link)]
+
+
+def test_links_inside_the_site_are_found():
+    page = '<a href="a.html#b">.</a> <a class=c href=../d.py>.</a> <a href="#e">.</a>'
+    assert inside(page + '<a href="https://f.g">.</a>') == ["a.html", "../d.py"]
+
+
 def test_what_is_loaded_from_elsewhere_is_found():
     page = '<a href="https://a.b">.</a><img src="c.png"><style>d {url(e.woff)}</style>'
     assert from_elsewhere(page) == []
@@ -190,7 +201,10 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing(tmp_path, environ
     assert {"index.html", "tutorial.html", "reference/layers.html"} <= built
     assert {f"benchmarks/{path.stem}.html" for path in RESULTS} <= built
     for page in pages:
-        assert from_elsewhere(page.read_text()) == [], page
+        text = page.read_text()
+        assert from_elsewhere(text) == [], page
+        if page.name != "404.html":  # whose links begin at the root of a server
+            assert [a for a in inside(text) if not (page.parent / a).exists()] == []
     for style in tmp_path.rglob("*.css"):
         fetched = re.findall(
             r"(?:url\(|@import )['\"]?(\w*:?//[^'\")]+)", style.read_text()
