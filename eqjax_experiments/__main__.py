@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -40,6 +41,7 @@ COMMANDS = {
 }
 NAMES = [name for known in COMMANDS.values() for name in known]
 SHELLS = ("bash", "zsh")
+READER_LEFT = 141  # as of a program that ends by SIGPIPE
 HOW_TO_COMPLETE = """In bash, for this session:   source <(eqjax completion bash)
 and for all to come:        eqjax completion bash >> ~/.bash_completion"""
 USAGE = """usage: {program} COMMAND [options]
@@ -84,9 +86,8 @@ def print_completion(arguments: list[str]) -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run(given: list[str], *, as_program: bool) -> None:
     """Run the command that is named first, with the arguments behind it."""
-    given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help"):
         print(usage())
         sys.exit(0 if given else 2)
@@ -99,9 +100,22 @@ def main(arguments: list[str] | None = None) -> None:
     if command == "completion":
         print_completion(rest)
         return
-    if arguments is None:
+    if as_program:
         sys.argv[0] = shell.command_line(command)  # the help on it begins with this
     module_of(command).main(rest)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command, with the arguments of the program if none are given."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            run(given, as_program=arguments is None)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_LEFT)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -81,6 +83,21 @@ def test_every_command_is_completed(shell, capsys):
 def test_another_shell_is_not_completed():
     with pytest.raises(SystemExit, match="bash,zsh"):
         commands.main(["completion", "fish"])
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["evolve", "--help"]])
+def test_a_reader_that_leaves_early_ends_a_command_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)  # as `head` does once it has its lines
+    done = subprocess.run(
+        [sys.executable, "-m", "eqjax_experiments", *arguments],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == b""
+    assert done.returncode != 0
 
 
 def test_a_dry_run_tells_the_steps_of_the_run_and_writes_nothing(folder, capsys):
