@@ -94,8 +94,8 @@ def run(given: list[str], *, as_program: bool) -> None:
     command, *rest = given
     if command not in NAMES:
         near = difflib.get_close_matches(command, NAMES, 1, 0)[0]
-        print(f"error: there is no command {command!r}; nearest: {near}\n")
-        print(usage())
+        print(f"{usage()}\n")
+        print(f"error: there is no command {command!r}; nearest: {near}")
         sys.exit(2)
     if command == "completion":
         print_completion(rest)

@@ -22,6 +22,7 @@ from rich.table import Table
 import eqjax as eq
 from eqjax.saving import Saved
 from eqjax_experiments import shell
+from eqjax_experiments.data.splits import counted
 from eqjax_experiments.predict import network_of, prepared_images
 from eqjax_experiments.reports.printing import percent
 
@@ -126,8 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
         if settings.files:
             images = prepared_images(network, settings.files)
             rows = changes(network, images, report.group)
-            table = Table("moved by", title=f"{len(images)} images")
-            table.add_column("largest change of a logit", justify="right")
+            table = Table("moved by", title=counted(len(images), "image", "images"))
+            table.add_column("largest change over largest logit", justify="right")
             table.add_column("images whose class changes", justify="right")
             for row in rows:
                 change = f"{row['change']:.1e}"

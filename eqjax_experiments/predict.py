@@ -17,9 +17,9 @@ import tyro
 
 from eqjax.saving import Prediction, Saved
 from eqjax_experiments import shell
-from eqjax_experiments.data.decoding import Kind, decode
+from eqjax_experiments.data.decoding import Kind, complain, decode
 from eqjax_experiments.data.image_folders import images_below
-from eqjax_experiments.runs import networks, run_folder
+from eqjax_experiments.runs import networks, reading, run_folder
 
 BATCH = 256  # images that are decoded before they are predicted
 
@@ -75,7 +75,12 @@ def predict(
 
 def network_of(run: str | Path, member: str | None = None) -> Saved:
     """Return the best network of a run, or a member of it, by folder or by name."""
-    return networks.find(run_folder.by_path_or_name(run), member)
+    folder = run_folder.by_path_or_name(run)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{run} holds no trained network: {reading.missing(run)}"
+        )
+    return networks.find(folder, member)
 
 
 def predictions(network: Saved, paths: tuple[Path, ...]) -> Iterator[Prediction]:
@@ -85,7 +90,8 @@ def predictions(network: Saved, paths: tuple[Path, ...]) -> Iterator[Prediction]
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no image, or a folder holds none.
+      ValueError: a folder holds no images; or, once all others are predicted, files
+        that cannot be read.
     """
     for images, sources in _prepared_batches(network, paths):
         found = network.predict(images, prepared=True)
@@ -105,8 +111,12 @@ def prepared_images(network: Saved, paths: tuple[Path, ...]) -> np.ndarray:
 def _prepared_batches(
     network: Saved, paths: tuple[Path, ...]
 ) -> Iterator[tuple[np.ndarray, tuple[str, ...]]]:
-    """Yield images as a network reads them, some at a time, and where they are from."""
+    """Yield images as a network reads them, some at a time, and where they are from.
+
+    Files that cannot be read are told at the end, as an error.
+    """
     waiting: list[Path] = []
+    broken: list[str] = []
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(f"there is no file {path}")
@@ -118,14 +128,23 @@ def _prepared_batches(
         if not inside:
             raise ValueError(f"{path} holds no images")
         waiting += inside
+    if waiting:
+        side, kind = _side_and_kind(network)
     for begin in range(0, len(waiting), BATCH):
-        some = waiting[begin : begin + BATCH]
-        pixels = np.stack([_prepared(network, file) for file in some])
-        yield network.preprocessing(pixels), tuple(map(str, some))
+        pixels, sources = [], []
+        for file in waiting[begin : begin + BATCH]:
+            try:
+                pixels.append(decode(file, kind, side))
+                sources.append(str(file))
+            except ValueError as error:
+                broken.append(str(error))
+        if pixels:
+            yield network.preprocessing(np.stack(pixels)), tuple(sources)
+    complain(broken)
 
 
-def _prepared(network: Saved, file: Path) -> np.ndarray:
-    """Return an image file as numbers in [0, 1], of the shape that a network reads."""
+def _side_and_kind(network: Saved) -> tuple[int, Kind]:
+    """Return the pixels per side and the kind of the images that a network reads."""
     shape = network.preprocessing.shape
     if shape is None or shape[0] != shape[1]:
         raise ValueError(
@@ -133,8 +152,7 @@ def _prepared(network: Saved, file: Path) -> np.ndarray:
             "preprocessing={'shape': (height, width, channels), ...}, or pass arrays"
         )
     channels = shape[-1]
-    kind = Kind(color=channels > 2, alpha=channels in (2, 4), deep=True)
-    return decode(file, kind, shape[0])
+    return shape[0], Kind(color=channels > 2, alpha=channels in (2, 4), deep=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -147,14 +165,16 @@ def main(arguments: list[str] | None = None) -> None:
         network = network_of(settings.run, settings.member)
         console.print(f"network: {network.folder}", markup=False)
         rows = []
-        for found in predictions(network, settings.files):
-            console.print(str(found), markup=False, soft_wrap=True)
-            for source, name, each in zip(
-                found.sources, found.names, found.probabilities, strict=True
-            ):
-                own = dict(zip(found.class_names, each.tolist(), strict=True))
-                rows.append({"image": source, "class": name, "probabilities": own})
-        output.write(rows)
+        try:
+            for found in predictions(network, settings.files):
+                console.print(str(found), markup=False, soft_wrap=True)
+                for source, name, each in zip(
+                    found.sources, found.names, found.probabilities, strict=True
+                ):
+                    own = dict(zip(found.class_names, each.tolist(), strict=True))
+                    rows.append({"image": source, "class": name, "probabilities": own})
+        finally:  # where files cannot be read, those that can are told
+            output.write(rows)
 
 
 if __name__ == "__main__":

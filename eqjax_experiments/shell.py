@@ -14,13 +14,16 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
 import jax
+import rich
 import tyro
 from rich.console import Console
 
@@ -35,6 +38,7 @@ from eqjax_experiments.runs.files import DamagedFileError
 from eqjax_experiments.tasks.cost import Cost, cost_of
 from eqjax_experiments.tasks.task import MethodTask
 
+PROGRAM = "eqjax"  # the console script
 WIDTH = 160  # of what is printed into a file
 KEPT_BYTES = 2**31  # of compiled programs; the oldest make room
 
@@ -69,7 +73,7 @@ class RunOutput(Output):
 
     dry_run: bool = False
     """Print what would be trained and about how long it takes on this machine, and
-    stop; nothing is written."""
+    stop."""
 
 
 AnyOutput = TypeVar("AnyOutput", bound=Output)
@@ -97,8 +101,10 @@ AnyFolderSettings = TypeVar("AnyFolderSettings", bound=FolderSettings)
 
 
 def console() -> Console:
-    """Return where a command prints to."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    """Return where a command prints to, and all bars of what takes long."""
+    width = None if sys.stdout.isatty() else WIDTH
+    rich.reconfigure(width=width, highlight=False)
+    return rich.get_console()
 
 
 @contextlib.contextmanager
@@ -146,13 +152,35 @@ def interruptible(console: Console, resume: str) -> Iterator[None]:
 
 def command_line(command: str, *options: str) -> str:
     """Return what to type for a command, as the program that runs was called."""
+    return shlex.join([*_program(command).split(" "), command, *options])
+
+
+def _program(command: str) -> str:
+    """Return what is typed before a command."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is None:
-        program = sys.argv[0].removesuffix(f" {command}")
-    else:
-        module = spec.name.removesuffix(".__main__").removesuffix(f".{command}")
-        program = f"python -m {module}"
-    return shlex.join([*program.split(" "), command, *options])
+    if spec is not None:
+        module = spec.name.removesuffix(".__main__")
+        return f"python -m {module.removesuffix('.' + command.replace('-', '_'))}"
+    called = sys.argv[0].removesuffix(f" {command}")
+    name = Path(called).name
+    found = shutil.which(name)
+    return name if found and Path(found).resolve() == Path(called).resolve() else called
+
+
+def help_on(description: str | None) -> str:
+    """Return what a command does, with its examples as the program was called.
+
+    >>> help_on("Does it.")
+    'Does it.'
+    """
+
+    def typed(example: re.Match[str]) -> str:
+        line = command_line(example[1])
+        if Path(line.partition(" ")[0]).name != PROGRAM:
+            line = example[0]  # in a clone
+        return f"$ {line}"  # a line that begins with a sign stays one of its own
+
+    return re.sub(r"^python -m experiments (\S+)", typed, description or "", flags=re.M)
 
 
 def parse(
@@ -175,7 +203,7 @@ def parse(
       The output, and the settings of every kind.
     """
     options = tyro.cli(
-        options_of(output, *kinds), args=arguments, description=description
+        options_of(output, *kinds), args=arguments, description=help_on(description)
     )
     found = [getattr(options, f.name) for f in dataclasses.fields(options)]
     *settings, asked = found
@@ -219,8 +247,10 @@ def open_folder(
       ValueError: they cannot run, or do not belong to the folder.
       OSError: files of the data are missing.
     """
-    console.print(f"loading {settings.data}", markup=False)
-    if not settings.resume:
+    if settings.resume:
+        console.print(f"continuing {settings.name}", markup=False)
+    else:
+        console.print(f"loading {settings.data}", markup=False)
         settings.check()  # errors leave no folder behind
     default = f"{settings.COMMAND}-{settings.label}"
     folder = replicate(functools.partial(run_folder.open_run, settings, default))
@@ -228,9 +258,10 @@ def open_folder(
 
 
 def say_the_cost(console: Console, output: Output, cost: Cost) -> None:
-    """Print what a run would cost; it is the result of a dry run."""
+    """Print what a run would cost, however quiet: it is the result of a dry run."""
+    console.quiet = False
     console.print(str(cost), markup=False)
-    console.print("nothing was trained or written")
+    console.print("nothing was trained, and there is no folder of a run")
     output.write(dataclasses.asdict(cost))
 
 

@@ -32,7 +32,10 @@ from eqjax_experiments.tasks.task import DATA_HELP
 class SymmetrySettings:
     """Test which symmetry data have."""
 
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help=DATA_HELP)]
+    data: Annotated[
+        tyro.conf.Positional[str | None],
+        tyro.conf.arg(metavar="DATA", help=f"{DATA_HELP} Not needed to --resume."),
+    ] = None
     ambient: str = "D4"
     """Largest group to test: its subgroups are tested. D4 has right-angle rotations and
     reflections; D8 rotations by 45 degrees, too; Oh is for volumes, flip for
@@ -59,8 +62,17 @@ class SymmetrySettings:
     """Continue the run --name where it was saved last."""
 
     def task(self) -> SymmetryTask:
-        """Return the task of these settings."""
-        return SymmetryTask(**dataclasses.asdict(self))
+        """Return the task of these settings.
+
+        Raises:
+          ValueError: there are no data to begin with.
+        """
+        settings = dataclasses.asdict(self)
+        if self.data is None:
+            if not self.resume:
+                raise ValueError("expected the data to test, such as path/to/folder")
+            del settings["data"]  # the run knows
+        return SymmetryTask(**settings)
 
 
 OPTIONS = (shell.RunOutput, SymmetrySettings)
@@ -82,8 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
             held.enter_context(run_folder.alone(folder))
         console.print(f"writing to {folder}")
         say_what_the_data_are(console, dataset)
-        options = (settings.data, "--name", folder.name, "--resume")
-        resume = shell.command_line(task.COMMAND, *options)
+        resume = shell.command_line(task.COMMAND, "--name", folder.name, "--resume")
         with shell.interruptible(console, resume):
             task.run(folder, console)
         found = symmetry.found_in(folder)

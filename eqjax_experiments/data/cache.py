@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from rich.progress import track
 
+from eqjax_experiments.data.progress import tracked
 from eqjax_experiments.data.splits import Dataset, Split, StoredImages, unit
 
 SPLITS = ("train", "validation", "test")
@@ -134,7 +134,7 @@ def list_contents(files: Sequence[Path], folder: Path) -> dict[str, str]:
     A file whose size and time are those of the last call is not read again.
     """
     listing = {}
-    for file in track(files, "reading files", transient=True):
+    for file in tracked(files, "reading files"):
         stat = file.stat()
         key = (file.resolve(), stat.st_size, stat.st_mtime_ns)
         if key not in _known:
@@ -235,7 +235,7 @@ def _write_images(
             }
             np.lib.format.write_array_header_1_0(store, header)
             stores[name] = store, store.tell()
-        images = track(contents.images, label, total)
+        images = tracked(contents.images, label, total)
         for number, image in zip(range(total), images, strict=True):
             name, i = place[number]
             store, begin = stores[name]

@@ -33,6 +33,9 @@ DATASETS = {
 }
 
 
+KNOWN = (*digits.VARIANTS, *synthetic.KINDS, *DATASETS)
+
+
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"eqjax_experiments.data.{name}")
 
@@ -100,6 +103,8 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
       ValueError: no such data set, or a file is damaged.
       FileNotFoundError: a file is missing.
     """
+    root = Path(os.environ.get(ROOT_VARIABLE, "data"))
+    _check_one_meaning(name, root)
     augmented = group is not None and group.order > 1
     if augmented and name in (*digits.VARIANTS, *synthetic.KINDS):
         raise ValueError(
@@ -112,7 +117,6 @@ def load(name: str, group: eq.Group | None = None, size: int | None = None) -> D
         return synthetic.load(name)
     if name in digits.VARIANTS:
         return digits.load(name, size=digits.SIZES[0] if size is None else size)
-    root = Path(os.environ.get(ROOT_VARIABLE, "data"))
     source = find(name, root, size)
     if group is not None and augmented:
         source = Augmented(source, group)
@@ -151,14 +155,23 @@ def find(name: str, root: Path, size: int | None = None) -> Source:
     )
 
 
+def _check_one_meaning(name: str, root: Path) -> None:
+    """Raise ValueError for a name of known data that a folder here has, too."""
+    here = Path(name)
+    if name in KNOWN and here.is_dir() and here.resolve() != (root / name).resolve():
+        raise ValueError(
+            f"--data {name} are known data, and a folder here has this name, too; "
+            f"write --data ./{name} for the folder, or rename it for the others"
+        )
+
+
 def _refuse(name: str) -> NoReturn:
     """Raise for data that are not there, and name the nearest that are."""
-    known = (*digits.VARIANTS, *synthetic.KINDS, *DATASETS)
     folder = Path(name).parent
     there = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
-    near = difflib.get_close_matches(name, (*known, *there), 1, 0)[0]
+    near = difflib.get_close_matches(name, (*KNOWN, *there), 1)
+    nearest = f", nearest: {near[0]!r}" if near else ""
     raise (FileNotFoundError if Path(name).suffix == ".npz" else ValueError)(
-        f"there is no --data {name!r}, nearest: {near!r}; known are "
-        f"{', '.join(known)}, and paths of .npz files and of folders with a subfolder "
-        "per class"
+        f"there is no --data {name!r}{nearest}; known are {', '.join(KNOWN)}, and "
+        "paths of folders with a subfolder per class and of .npz files"
     )

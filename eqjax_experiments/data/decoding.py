@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
-from rich.progress import track
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from eqjax_experiments.data.progress import tracked
 from eqjax_experiments.data.splits import counted
 
 GRAY, COLOR = (
@@ -74,8 +74,22 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return cut.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def kind_of(file: Path) -> Kind:
-    """Return the kind of an image, by its header.
+class Header(NamedTuple):
+    """What the header of an image says.
+
+    Attributes:
+      kind: of its pixels.
+      width: in pixels.
+      height: in pixels.
+    """
+
+    kind: Kind
+    width: int
+    height: int
+
+
+def header_of(file: Path) -> Header:
+    """Return what the header of an image says.
 
     Raises:
       ValueError: it is not an image that can be read.
@@ -84,13 +98,16 @@ def kind_of(file: Path) -> Kind:
         with Image.open(file) as opened:
             mode, frames = opened.mode, getattr(opened, "n_frames", 1)
             alpha = mode in WITH_ALPHA or "transparency" in opened.info
+            width, height = opened.size
+    except UnidentifiedImageError:
+        raise ValueError(f"{file}: it is no image of a known format") from None
     except UNREADABLE as error:
         raise ValueError(f"{file}: {error}") from None
     if frames > 1:
         raise ValueError(f"{file}: expected one image, found {frames}; save one a file")
     if mode not in GRAY + COLOR + DEEP:
         raise ValueError(f"{file}: images of mode {mode} are not known")
-    return Kind(mode in COLOR, alpha, mode in DEEP)
+    return Header(Kind(mode in COLOR, alpha, mode in DEEP), width, height)
 
 
 def decode(file: Path, kind: Kind, size: int) -> np.ndarray:
@@ -104,7 +121,7 @@ def decode(file: Path, kind: Kind, size: int) -> np.ndarray:
     Raises:
       ValueError: it is not a whole image.
     """
-    kind_of(file)
+    header_of(file)  # raises where it cannot be read
     try:
         with Image.open(file) as opened:
             seen = ImageOps.exif_transpose(opened)
@@ -137,21 +154,21 @@ def _deep(file: Path, image: Image.Image, kind: Kind, size: int) -> np.ndarray:
     return np.stack(channels, -1)
 
 
-def common_kind(files: Sequence[Path]) -> Kind:
-    """Return the kind that holds all images; reads the headers alone.
+def headers_of(files: Sequence[Path]) -> list[Header]:
+    """Return what the headers of images say.
 
     Raises:
       ValueError: some images cannot be read; the message names all of them, also those
         whose header is whole.
     """
-    kind = Kind()
-    for file in track(files, "looking at images", transient=True):
+    found = []
+    for file in tracked(files, "looking at images"):
         try:
-            kind |= kind_of(file)
+            found.append(header_of(file))
         except ValueError:
             for _ in decode_all(files, Kind(color=True), 1):
                 pass  # raises at the end
-    return kind
+    return found
 
 
 def decode_all(files: Sequence[Path], kind: Kind, size: int) -> Iterator[np.ndarray]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from eqjax_experiments.data.cache import Contents, contents_checksum, list_contents
-from eqjax_experiments.data.decoding import common_kind, decode_all
+from eqjax_experiments.data.decoding import Header, decode_all, headers_of
 from eqjax_experiments.data.splits import counted, given_parts, stratified_parts
 
 PARTS = (("train",), ("validation", "val", "valid"), ("test",))
@@ -69,7 +71,8 @@ class Folder:
         self._check_strays(parts)
         files = [file for part in found for file, _ in part]
         labels = np.array([classes.index(name) for part in found for _, name in part])
-        kind = common_kind(files)
+        headers = headers_of(files)
+        kind = functools.reduce(operator.or_, (header.kind for header in headers))
         return Contents(
             images=decode_all(files, kind, self.size),
             labels=labels,
@@ -78,7 +81,7 @@ class Folder:
             dtype=kind.dtype,
             classes=len(classes),
             names=tuple(classes),
-            remark=str(kind),
+            remark="; ".join([str(kind), *self._made_of(headers)]),
         )
 
     def _parts(self) -> list[Path]:
@@ -126,6 +129,21 @@ class Folder:
                     f"{counted(len(folders), 'folder', 'folders')} {what}, "
                     f"{_few(folders)}; take them out of {self.folder}"
                 )
+
+    def _made_of(self, headers: Sequence[Header]) -> Iterator[str]:
+        """Yield what becomes of images of their sizes, and of other files."""
+        sizes = sorted({(min(h.width, h.height), h.width, h.height) for h in headers})
+        shown = [f"{width} x {height}" for _, width, height in sizes]
+        extremes = " to ".join(dict.fromkeys((shown[0], shown[-1])))
+        cut = any(width != height for _, width, height in sizes)
+        scaled = any(side != self.size for side, *_ in sizes)
+        steps = ["cut square"] * cut + [f"scaled to {self.size} x {self.size}"] * scaled
+        yield ", ".join([f"{extremes} pixels", *filter(None, [" and ".join(steps)])])
+        below = [f for part in self._parts() for f in part.rglob("*") if f.is_file()]
+        others = sorted(f for f in below if not (_is_image(f) or _hidden(f)))
+        if others:
+            passed = counted(len(others), "other file", "other files")
+            yield f"{passed} passed over, {_few(others)}"
 
     def _split(
         self, labels: np.ndarray, counts: list[int], names: list[str]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO, ClassVar
 
 import numpy as np
-from rich.progress import track
 from scipy import ndimage
 
 from eqjax_experiments.data import archives, idx
 from eqjax_experiments.data.cache import Contents, Source, file_checksum, fixed_size
+from eqjax_experiments.data.progress import tracked
 from eqjax_experiments.data.splits import random_parts, unit
 
 HOLDS = {
@@ -119,9 +119,7 @@ def _parse(text: IO[bytes], name: str, rows: int):
     images = np.empty((rows, 28, 28, 1), np.float32)
     labels = np.empty(rows, np.int32)
     with text:
-        for begin in track(
-            range(0, rows, ROWS_AT_ONCE), f"parsing {name}", transient=True
-        ):
+        for begin in tracked(range(0, rows, ROWS_AT_ONCE), f"parsing {name}"):
             part = slice(begin, begin + ROWS_AT_ONCE)
             try:
                 with warnings.catch_warnings():

@@ -84,7 +84,7 @@ def find(run: Path, member: str | None = None) -> Saved:
     if not folders:
         raise FileNotFoundError(
             f"{run} holds no trained network; is the run at its end? "
-            "It continues with --resume"
+            f"It continues by its command with --name {run.name} --resume"
         )
     if member is None:
         return min(every(run).values(), key=_validation_error)

@@ -23,6 +23,14 @@ EVIDENCE = "evidence.json"
 TRIED = "children.jsonl"
 
 
+def missing(run: str | Path) -> str:
+    """Return that there is no such run, and which name is the nearest."""
+    root = run_folder.ROOT
+    known = [each.name for each in root.iterdir()] if root.is_dir() else []
+    near = difflib.get_close_matches(Path(run).name, known, 1, 0)
+    return f"there is no run {run}; nearest in {root}/: {', '.join(near) or 'none'}"
+
+
 def find(run: str | Path) -> Path:
     """Return the folder of a run, given by its folder or by its name.
 
@@ -32,12 +40,7 @@ def find(run: str | Path) -> Path:
     """
     folder = run_folder.by_path_or_name(run)
     if not folder.is_dir():
-        root = run_folder.ROOT
-        known = [each.name for each in root.iterdir()] if root.is_dir() else []
-        near = difflib.get_close_matches(folder.name, known, 1, 0)
-        raise FileNotFoundError(
-            f"there is no run {run}; nearest in {root}/: {', '.join(near) or 'none'}"
-        )
+        raise FileNotFoundError(missing(run))
     if not any((folder / name).exists() for name in (files.CONFIG, files.ROWS)):
         raise ValueError(
             f"{folder} holds no run; expected {files.CONFIG} or {files.ROWS} in it"

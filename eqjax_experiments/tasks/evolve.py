@@ -204,17 +204,19 @@ def evolve(
     if result.exists():
         return files.read_record(result)
     loop = make_loop(task, dataset, devices, data_devices)
-    console.print(
-        f"training {loop.population.strategy}: {loop.first_steps} steps first, then "
-        f"{loop.steps} per child; compiling"
-    )
     saved = folder / files.CHECKPOINT
     if saved.exists():
         point = search_checkpoints.load_checkpoint(
             saved, task.ambient_group, loop.template
         )
+        done = f"going on after generation {point.state.generation - 1}"
     else:
         point = loop.start(task.first_architecture)
+        done = f"{loop.first_steps} steps first"
+    console.print(
+        f"training {loop.population.strategy}: {done}, then {loop.steps} steps per "
+        "child; compiling"
+    )
     records = resume_records(folder, point.state.generation)
     if len(records) < point.state.generation:  # the verdict is told by all of them
         raise files.DamagedFileError(

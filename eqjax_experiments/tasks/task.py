@@ -26,10 +26,11 @@ from eqjax_experiments.engine.optimizers import optimizer
 TIED = eq.Tied()
 RESIDUAL = ("resnet", "wide_resnet")
 DATA_HELP = (
-    f"Embedded digits: {', '.join(digits.VARIANTS)}; volumes and sequences of known "
+    f"Path of a folder with a subfolder of images per class, or of an .npz file; or "
+    f"embedded digits: {', '.join(digits.VARIANTS)}; volumes and sequences of known "
     f"symmetry, with --ambient Oh or flip: "
     f"{', '.join(f'{k} ({v.ambient})' for k, v in synthetic.KINDS.items())}; full data "
-    f"sets: {', '.join(catalogue.DATASETS)}; or the path of an .npz file or a folder."
+    f"sets: {', '.join(catalogue.DATASETS)}."
 )
 
 
