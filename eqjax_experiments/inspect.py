@@ -46,14 +46,29 @@ def overview(record: Record) -> dict[str, Any]:
     return {
         "folder": str(record.folder),
         "command": record.command or "unknown",
-        "data": record.data,
-        "state": "finished" if record.finished else record.progress,
+        "data": record.about,
+        "state": state(record),
         "settings": settings,
         "environment": dict(record.environment),
         "seconds": round(record.seconds, 2),
         "answer": answer(record),
         "networks": [] if record.is_comparison else saved_networks(record.folder),
     }
+
+
+def state(record: Record) -> str:
+    """Return how far a run is, whether it goes on, and how it is continued."""
+    if record.finished:
+        return "finished"
+    if record.finished is None:
+        return record.progress
+    if run_folder.is_open(record.folder):
+        return f"{record.progress}; it is running"
+    if record.command is None:
+        return f"{record.progress}; it has stopped"
+    name = ("--name", record.folder.name, "--resume")
+    line = shell.command_line(record.command, *name)
+    return f"{record.progress}; it has stopped, continue with: {line}"
 
 
 def answer(record: Record) -> str:

@@ -20,6 +20,7 @@ see at first order, as classes that a reflection exchanges, this test does.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,8 @@ class HeldOutTest(Echoed):
       level: probability that a true group is rejected, with all its subgroups.
       samples: how many were held out.
       loss: their mean loss where they are.
+      chance: loss of who knows how frequent the classes are, and nothing else; infinite
+        where targets are no classes.
     """
 
     group: Group
@@ -90,6 +93,7 @@ class HeldOutTest(Echoed):
     level: float
     samples: int
     loss: float
+    chance: float = math.inf
 
     @property
     def maximal(self) -> tuple[Group, ...]:
@@ -123,11 +127,17 @@ class HeldOutTest(Echoed):
             named = Shaded(name, -float(row.group in tenable))
             p = Shaded(f"{row.p:.4f}{mark}", float(row.rejected))
             rows.append([named, f"{row.moved:.4f}", f"{row.evidence:.2f}", p])
+        blind = (
+            f"note: who knows nothing but how frequent the classes are has a loss of "
+            f"{self.chance:.4f}; this network may be too ignorant to contradict a group"
+        )
+        notes = [blind] * (self.loss >= self.chance)
         return [
             Rows(rows),
             f"{self.samples} samples, loss in place {self.loss:.4f}; x: rejected at "
             f"the level {self.level:g}",
             f"not rejected: {' or '.join(H.name for H in tenable)}",
+            *notes,
         ]
 
 
@@ -226,7 +236,18 @@ def held_out_test(
         rows[H.name] = HeldOutRow(
             H, moved, evidence, outcome.p, outcome.adjusted, rejected
         )
-    return HeldOutTest(group, rows, level, len(losses), loss)
+    known = loss_of_chance(y) if loss_fn is cross_entropy else math.inf
+    return HeldOutTest(group, rows, level, len(losses), loss, known)
+
+
+def loss_of_chance(labels: Any) -> float:
+    """Return the loss of who knows how frequent the classes are, and nothing else.
+
+    >>> round(loss_of_chance(np.array([0, 1, 0, 1])), 4)  # the logarithm of 2
+    0.6931
+    """
+    share = np.bincount(np.ravel(np.asarray(labels))) / np.size(labels)
+    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
 
 
 def orbit_losses(

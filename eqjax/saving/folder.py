@@ -32,7 +32,7 @@ from safetensors.numpy import save_file
 
 from eqjax.constraints.collections import PARAMS
 from eqjax.groups.checks import check_array, check_path
-from eqjax.groups.text import Rows, page
+from eqjax.groups.text import Echoed, Rows
 from eqjax.morphism.variables import morph
 from eqjax.saving.describing import describe, restore
 from eqjax.saving.prediction import (
@@ -60,9 +60,12 @@ BATCH = 256  # images that are predicted at a time
 VARIABLES, OPTIMIZER = "variables", "optimizer"
 
 
-@dataclasses.dataclass(frozen=True)
-class Saved:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Saved(Echoed):
     """A network that was read from a folder.
+
+    The model reads what `preprocessing` makes of pixels: `predict(pixels)` does both,
+    and `model.apply(variables, preprocessing(pixels))` gives the logits.
 
     Attributes:
       model: the linen module.
@@ -82,10 +85,10 @@ class Saved:
     extra: dict[str, Any]
     versions: dict[str, str]
     folder: Path
-    optimizer_leaves: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    optimizer_leaves: dict[str, np.ndarray]
 
-    def _repr_html_(self) -> str:
-        """Return a table of what was saved, without the weights themselves."""
+    def parts(self) -> Sequence[str | Rows]:
+        """Return what was saved, without the weights themselves."""
         leaves = jax.tree.leaves(self.variables.get(PARAMS, {}))
         rows = {
             "model": type(self.model).__name__,
@@ -97,7 +100,7 @@ class Saved:
             "versions": ", ".join(f"{n} {v}" for n, v in self.versions.items()),
         }
         known = [(name, value) for name, value in rows.items() if value]
-        return page(f"Saved in {self.folder}", Rows([("", "network"), *known]))
+        return [f"Saved in {self.folder}", Rows([("", "network"), *known])]
 
     def logits(self, images: Any) -> np.ndarray:
         """Return what the model makes of prepared images, (n, classes)."""

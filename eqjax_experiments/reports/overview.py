@@ -31,7 +31,7 @@ def lead(record: Record) -> str:
         False: f"The run is not finished: {record.progress}. This is what there is.",
         None: "Rows are added as runs finish.",
     }[record.finished]
-    return f"{record.folder}: {what}, on {record.data or 'unknown data'}. {state}"
+    return f"{record.folder}: {what}, on {record.about or 'unknown data'}. {state}"
 
 
 def overview(record: Record) -> Section:
@@ -49,7 +49,7 @@ def overview(record: Record) -> Section:
     versions = [f"{k} {v}" for k, v in record.environment.items() if k != "device"]
     rows = [
         ("command", record.command or "unknown"),
-        ("data", record.data or "unknown"),
+        ("data", record.about or "unknown"),
         ("images", images),
         ("versions", ", ".join(versions) or "unknown"),
         ("device", device),

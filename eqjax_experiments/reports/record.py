@@ -87,6 +87,14 @@ class Record:
         return self.main.result or {}
 
     @property
+    def about(self) -> str:
+        """What the data are called, and where the images are from."""
+        called = str(self.settings.get("data", ""))
+        if not called or called in self.data:
+            return self.data
+        return f"{called} ({self.data})" if self.data else called
+
+    @property
     def is_comparison(self) -> bool:
         """Whether it is one of many runs."""
         return self.command in ("compare", "reproduce")

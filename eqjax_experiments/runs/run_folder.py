@@ -194,6 +194,18 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_open(folder: Path) -> bool:
+    """Return whether a process writes into the folder of a run."""
+    if not (folder / LOCK).exists():
+        return False
+    with (folder / LOCK).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _write_task(folder: Path, task: Settings) -> None:
     dataset = task.load()
     saved = {

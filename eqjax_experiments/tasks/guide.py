@@ -29,7 +29,6 @@ from eqjax_experiments.tasks.probe import (
     PICTURE,
     ProbeTask,
     answer,
-    chance,
     key_of_test,
 )
 from eqjax_experiments.tasks.task import TRAINING
@@ -244,7 +243,7 @@ class Stages:
         report = task.ask(variables, model, samples, stage)
         self.journal.say(report)
         group, _ = named_group(report)
-        told = answer(report, chance(samples.labels))
+        told = answer(report)
         if task.criterion == "evidence":
             found, evidence = self._evident(stage, model, variables, samples)
         else:

@@ -125,16 +125,6 @@ def key_of_test(seed: int, stage: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), 2 + stage)
 
 
-def chance(labels: np.ndarray) -> float:
-    """Return the loss of who knows how frequent the classes are, and nothing else.
-
-    >>> round(chance(np.array([0, 1, 0, 1])), 4)  # the logarithm of 2
-    0.6931
-    """
-    share = np.bincount(labels) / len(labels)
-    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
-
-
 class Answer(NamedTuple):
     """Which symmetry the data have, in a sentence, and whether they tell."""
 
@@ -142,23 +132,19 @@ class Answer(NamedTuple):
     decided: bool
 
 
-def answer(report: Report, chance: float = math.inf) -> Answer:
+def answer(report: Report) -> Answer:
     """Return which symmetry the data have.
 
     A test can only reject. That a group is named says that these data do not contradict
     it, and that they contradict every group that contains it. A network that knows no
     more than the frequency of the classes has seen nothing that could contradict.
-
-    Args:
-      report: of the test.
-      chance: loss of who knows the frequencies.
     """
     groups = report.maximal
     names = " or ".join(H.name for H in groups)
-    loss = getattr(report, "loss", -math.inf)
-    if loss >= chance:
-        text = f"the network has not learned the classes (loss {loss:.2f}, by chance "
-        hint = f"{chance:.2f}); train it longer (--epochs), or with another --network"
+    if isinstance(report, HeldOutTest) and report.loss >= report.chance:
+        losses = f"loss {report.loss:.2f}, by chance {report.chance:.2f}"
+        text = f"the network has not learned the classes ({losses}"
+        hint = "); train it longer (--epochs), or with another --network"
         return Answer(f"undecided: {text}{hint}", decided=False)
     level = f"at the level {100 * report.level:g} %"
     more = "more images, or a longer training (--epochs), would tell"

@@ -22,7 +22,6 @@ from eqjax_experiments.tasks.probe import (
     ProbeTask,
     Report,
     answer,
-    chance,
 )
 from eqjax_experiments.tasks.task import Length
 
@@ -83,7 +82,7 @@ class SymmetryTask(ProbeTask):
             console.print(f"testing with {len(samples.labels)} images")
             report = self.ask(variables, model, samples)
             console.print(str(report), markup=False)
-            found = answer(report, chance(samples.labels))
+            found = answer(report)
             keep(report, found, model.architecture.names, steps, folder)
             return []  # nothing is read off the test images
 

@@ -137,3 +137,12 @@ def test_bad_arguments_are_errors(change, message):
     given = {"x": x, "y": np.arange(4) % 2, **change}
     with pytest.raises(ValueError, match=message):
         test(Linear(), **given)
+
+
+def test_a_network_that_knows_nothing_says_so():
+    x, y = images(80, 0), np.arange(80) % 2
+    told = "may be too ignorant"
+    ignorant = test(Linear(2), np.zeros_like(x), y)
+    assert ignorant.loss == pytest.approx(ignorant.chance) == pytest.approx(np.log(2))
+    assert told in str(ignorant)
+    assert told not in str(test(Chirality(), x, labels(Chirality(), x)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eqjax_experiments import baseline
+from eqjax_experiments import baseline, inspect
 from eqjax_experiments.data import catalogue
 from eqjax_experiments.runs import run_folder
 from tests.tiny import TINY
@@ -66,3 +66,33 @@ def test_a_run_says_how_every_class_fares_and_survives_a_copy(pictures, capsys):
         resume()
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 removed, such as dark/3.png; 1 changed, such as dark/1.png" in printed
+
+
+def test_a_folder_is_not_taken_for_data_of_its_name(pictures):
+    pictures.rename("upright")
+    with pytest.raises(ValueError, match=r"write --data \./upright"):
+        catalogue.load("upright")
+    assert catalogue.load("./upright", None, 8).class_names == ("bright", "dark")
+
+
+def test_what_becomes_of_pictures_is_said(pictures):
+    Image.fromarray(np.zeros((12, 10), np.uint8)).save(pictures / "dark/large.png")
+    (pictures / "dark/notes.txt").write_text("seen from above")
+    remark = catalogue.load(str(pictures), None, 8).remark
+    assert "8 x 8 to 10 x 12 pixels, cut square and scaled to 8 x 8" in remark
+    assert "1 other file passed over" in remark
+    assert "notes.txt" in remark
+
+
+def test_a_run_is_found_by_the_name_of_its_folder(pictures, capsys):
+    baseline.main([*SMALL, "--data", str(pictures), "--name", "run"])
+    capsys.readouterr()
+    (run_folder.ROOT / "run/result.json").unlink()
+    with run_folder.alone(run_folder.ROOT / "run"):
+        inspect.main(["run"])
+        assert "it is running" in capsys.readouterr().out
+    inspect.main(["run"])
+    printed = capsys.readouterr().out
+    assert f"data:     {pictures} (Folder" in printed
+    assert "it has stopped, continue with: " in printed
+    assert "baseline --name run --resume" in printed

@@ -1,6 +1,7 @@
 """The networks of a run are saved, and name the classes of new images."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -82,9 +83,26 @@ def test_new_pictures_are_named(run, pictures, capsys):  # noqa: F811
         predict.predict("run")
 
 
+def test_files_that_cannot_be_read_stand_in_no_ones_way(run, capsys):
+    os.mkdir("more")
+    Image.fromarray(np.full((9, 9), 220, np.uint8)).save("more/day.png")
+    for name in ("more/broken.png", "more/notes.txt"):
+        with open(name, "w") as file:
+            file.write("not a picture")
+    with pytest.raises(SystemExit, match="2"):
+        predict.main(["run", "more", "--json", "found.json"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "more/day.png bright" in printed
+    assert "error: 1 image cannot be read" in printed
+    assert "more/broken.png: it is no image of a known format" in printed
+    with open("found.json") as file:
+        assert [row["image"] for row in json.load(file)] == ["more/day.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["ru", "x.png"], "there is no run ru; nearest in runs/: run"),
         (["run", "nowhere.png"], "there is no file nowhere.png"),
         (["run", "runs/run/networks"], "holds no images"),
         (["run", "runs/run/config.json"], "config.json"),
