@@ -104,6 +104,16 @@ class HeldOutTest(Echoed):
         """
         return maximal(self.network, self.group.smallest)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether nothing is rejected, by a network that may know nothing at all.
+
+        Its loss is no better than that of knowing how frequent the classes are. Where a
+        group is rejected all the same, the network knows something: the test is exact.
+        """
+        rejected = any(row.rejected for row in self.network.values())
+        return self.loss >= self.chance and not rejected
+
     def numbers(self) -> dict[str, Any]:
         """Return the report as plain numbers, for JSON."""
         rows = {
@@ -131,7 +141,7 @@ class HeldOutTest(Echoed):
             f"note: who knows nothing but how frequent the classes are has a loss of "
             f"{self.chance:.4f}; this network may be too ignorant to contradict a group"
         )
-        notes = [blind] * (self.loss >= self.chance)
+        notes = [blind] * self.is_blind
         return [
             Rows(rows),
             f"{self.samples} samples, loss in place {self.loss:.4f}; x: rejected at "

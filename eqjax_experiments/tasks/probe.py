@@ -136,16 +136,15 @@ def answer(report: Report) -> Answer:
     """Return which symmetry the data have.
 
     A test can only reject. That a group is named says that these data do not contradict
-    it, and that they contradict every group that contains it. A network that knows no
-    more than the frequency of the classes has seen nothing that could contradict.
+    it, and that they contradict every group that contains it.
     """
     groups = report.maximal
     names = " or ".join(H.name for H in groups)
-    if isinstance(report, HeldOutTest) and report.loss >= report.chance:
+    if isinstance(report, HeldOutTest) and report.is_blind:
         losses = f"loss {report.loss:.2f}, by chance {report.chance:.2f}"
-        text = f"the network has not learned the classes ({losses}"
-        hint = "); train it longer (--epochs), or with another --network"
-        return Answer(f"undecided: {text}{hint}", decided=False)
+        text = f"undecided: the network has not learned the classes ({losses}); more"
+        hint = "images, another length of training (--epochs) or another --network"
+        return Answer(f"{text} {hint} may tell", decided=False)
     level = f"at the level {100 * report.level:g} %"
     more = "more images, or a longer training (--epochs), would tell"
     if len(groups) > 1:
