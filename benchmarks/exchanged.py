@@ -71,7 +71,9 @@ def main() -> None:
     summary = {
         "named_right": right,
         "undecided": undecided,
-        "named_wrong": {name: 1 - right[name] - undecided[name] for name in named},
+        "named_wrong": {
+            name: round(1 - right[name] - undecided[name], 4) for name in named
+        },
         "named": named,
         "test_error": {name: float(np.mean(own)) for name, own in errors.items()},
     }

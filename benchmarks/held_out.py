@@ -139,7 +139,7 @@ def main() -> None:
     summary = {
         "named_right": {name: both[0] for name, both in right.items()},
         "undecided": {name: both[1] for name, both in right.items()},
-        "named_wrong": {name: 1 - sum(both) for name, both in right.items()},
+        "named_wrong": {name: round(1 - sum(both), 4) for name, both in right.items()},
         "named": named,
         "rejected": rejected / sets,
         "rejected_interval": [round(float(low), 4), round(float(high), 4)],

@@ -3,7 +3,7 @@
 python -m experiments report first
 python -m experiments report runs/first --out page.html
 
-One file, report.html in the folder of the run, which needs no network and no other
+One file, report.html in the folder of the run, which is read offline and needs no other
 file. Runs of every command can be read, and those that are not finished, too.
 """
 

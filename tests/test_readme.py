@@ -42,6 +42,11 @@ def test_the_own_model_of_the_page_is_searched(environment):
 
 
 @pytest.mark.slow
+def test_the_volumes_of_the_page_are_relaxed(environment):
+    assert printed_by(ROOT / "docs/volumes.md", environment) == ""
+
+
+@pytest.mark.slow
 def test_the_finer_angles_of_the_page_are_followed(environment):
     printed = printed_by(ROOT / "docs/angles.md", environment)
     assert "D1:22.5° 8 of 16 exact" in printed

@@ -17,6 +17,7 @@ from flax import nnx
 
 from eqjax import analysis, exchange, layers, morphism
 from eqjax.analysis.evidence import SymmetryTest
+from eqjax.analysis.held_out import HeldOutTest
 from eqjax.constraints.base import Tied
 from eqjax.constraints.collections import BATCH_STATS, PARAMS
 from eqjax.exchange import plain as plain_layers
@@ -223,6 +224,30 @@ def symmetry_test(
     """
     return analysis.symmetry_test(
         variables_of(model), model=linen_view(model), x=x, y=y, key=key, **settings
+    )
+
+
+def held_out_test(
+    model: nnx.Module, *, x: Any, y: Any, group: Group, key: jax.Array, **settings: Any
+) -> HeldOutTest:
+    """Test the same from the losses of held-out samples; see `eqjax.held_out_test`.
+
+    Args:
+      model: with norms and dropout as for prediction: call `model.eval()` before.
+      x: samples that it has not seen.
+      y: their targets.
+      group: the largest to test.
+      key: of the draws.
+      **settings: as of `eqjax.held_out_test`.
+    """
+    return analysis.held_out_test(
+        variables_of(model),
+        model=linen_view(model),
+        x=x,
+        y=y,
+        group=group,
+        key=key,
+        **settings,
     )
 
 

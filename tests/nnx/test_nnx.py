@@ -189,6 +189,10 @@ def test_distances_and_the_symmetry_test():
     )
     assert set(report.layers) == {("stem",), ("block", "conv"), ("head",)}
     assert 0 < report.network["D4"].p <= 1
+    report = enx.held_out_test(
+        model, x=x, y=y, group=D4, key=jax.random.key(0), draws=99
+    )
+    assert report.maximal == (D4,)  # the network keeps it: it sees no difference
 
 
 def test_an_nnx_convolution_is_taken_over():
