@@ -11,6 +11,8 @@ from tests.experiments.test_report import RECORDS, row_of, saved, write
 pytestmark = pytest.mark.slow
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing")
 WIDTHS = [390, 1280]
+VISIBLE = "[...document.querySelectorAll('.plot')].filter(p => p.offsetParent).length"
+DRAWN = "document.querySelectorAll('.plot .main-svg').length"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,11 @@ def open_page(browser, path, width, theme="light"):
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     browser.get(path.as_uri())
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(
+        lambda _: run(browser, f"{DRAWN} >= {VISIBLE}"), "charts are not drawn"
+    )
 
 
 def run(browser, script):
@@ -91,13 +98,7 @@ def test_a_page_is_whole_at_every_width_in_both_themes(
 ):
     open_page(browser, pages[name], width, theme)
     assert run(browser, "document.documentElement.dataset.theme") == theme
-    visible = run(
-        browser,
-        "[...document.querySelectorAll('.plot')].filter(p => p.offsetParent).length",
-    )
-    drawn = "document.querySelectorAll('.plot .main-svg').length"
-    assert visible > 0
-    assert run(browser, drawn) >= visible
+    assert run(browser, DRAWN) >= run(browser, VISIBLE) > 0
     assert run(browser, "document.documentElement.scrollWidth") <= width
     assert run(browser, "document.querySelectorAll('img').length") == 0
     texts = "[...document.querySelectorAll('.plot svg text')].map(t => t.textContent)"
