@@ -24,6 +24,7 @@ from eqjax_experiments.reports.printing import say_what_the_data_are
 from eqjax_experiments.runs import run_folder
 from eqjax_experiments.tasks import symmetry
 from eqjax_experiments.tasks.cost import cost_of
+from eqjax_experiments.tasks.probe import PICTURE
 from eqjax_experiments.tasks.symmetry import SymmetryTask
 from eqjax_experiments.tasks.task import DATA_HELP
 
@@ -99,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
             task.run(folder, console)
         found = symmetry.found_in(folder)
         console.print(f"answer: {found['answer']}", markup=False)
-        console.print(f"picture: {folder / symmetry.PICTURE}")
+        console.print(f"picture: {folder / PICTURE}")
         output.write({"run": str(folder), **found})
 
 

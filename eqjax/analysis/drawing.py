@@ -6,6 +6,7 @@ Matplotlib is imported where something is drawn, and not before.
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SMALLEST_P = 1e-3  # darker is not drawn
+TITLE = 66  # characters of a line above the groups
 WIDE = 12  # groups beside each other that have room for numbers
 MANY = 24  # groups; of more, one of each family is drawn
 
@@ -62,10 +64,8 @@ def draw_lattice(axes: Axes, entry: Mapping[str, Any], groups: Sequence[Group]) 
     """Draw groups by their order, colored by p, with the evidence inside."""
     rows = entry["network"]
     axes.set_axis_off()
-    axes.set_title(
-        entry.get("title", "network: p of every group, evidence inside"),
-        fontsize="medium",
-    )
+    title = entry.get("title", "network: p of every group, evidence inside")
+    axes.set_title(textwrap.fill(title, TITLE), fontsize="medium")
     if not groups:
         axes.text(0.5, 0.5, "no group to test", ha="center")
         return
@@ -87,7 +87,7 @@ def draw_lattice(axes: Axes, entry: Mapping[str, Any], groups: Sequence[Group]) 
     for H, (x, y) in place.items():
         row = rows[H.name]
         p = max(row["p"], SMALLEST_P)
-        text = f"{H.name}\n{row['evidence']:.2g}" + (" x" if row["rejected"] else "")
+        text = f"{H.name}\n{row['evidence']:.3g}" + (" x" if row["rejected"] else "")
         axes.text(
             x,
             y,

@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Literal
 from rich.console import Console
 
 import eqjax as eq
-from eqjax.analysis.drawing import evidence_figure
-from eqjax.groups import standard_group
 from eqjax.search import (
     Tightened,
     evident_schedule,
@@ -23,10 +21,8 @@ from eqjax_experiments.data.splits import Dataset
 from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import Experiment
 from eqjax_experiments.engine.trial import TrainingState, Trial, reading, weights_of
-from eqjax_experiments.runs import files
 from eqjax_experiments.tasks.probe import (
-    EVIDENCE,
-    PICTURE,
+    Journal,
     ProbeTask,
     answer,
     key_of_test,
@@ -98,12 +94,12 @@ class GuidedTask(ProbeTask):
 
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the training of the probe, and what follows it."""
-        return self.plan(dataset, Journal(self.ambient))
+        return self.plan(dataset, Journal())
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Search, or continue to, in a folder; return the rows of the report."""
         dataset = self.load()
-        journal = Journal(self.ambient, folder, console)
+        journal = Journal(folder, console)
         return experiment.run(self.plan(dataset, journal), dataset, folder, console)
 
     def plan(self, dataset: Dataset, journal: Journal) -> Experiment:
@@ -116,49 +112,6 @@ class GuidedTask(ProbeTask):
             lengths = [first] * self.milestones
             lengths.append(steps - sum(lengths))
         return Stages(self, dataset, journal, lengths).experiment(0, self.probed, None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Journal:
-    """What the tests of a run found, kept in its folder.
-
-    Attributes:
-      ambient: name of the ambient group.
-      folder: of the run; nothing is kept if None.
-      console: to print on; nothing is printed if None.
-    """
-
-    ambient: str
-    folder: Path | None = None
-    console: Console | None = None
-
-    @property
-    def entries(self) -> list[dict[str, Any]]:
-        """All that was found so far."""
-        file = None if self.folder is None else self.folder / EVIDENCE
-        return [] if file is None or not file.exists() else files.read_records(file)
-
-    def keep(self, entry: dict[str, Any]) -> None:
-        """Add what was found at a milestone, and draw all of it."""
-        if self.folder is None:
-            return
-        entries = [*self.entries, entry]
-        from eqjax_experiments.reports import pictures  # slow to import
-
-        titled = [
-            {**each, "title": f"step {each['step']}: p by group, {each['named']} named"}
-            for each in entries
-        ]
-        figure = evidence_figure(titled, standard_group(self.ambient))
-        pictures.save(figure, self.folder / PICTURE)
-        files.write_records(
-            self.folder / EVIDENCE, entries
-        )  # last: it says all is done
-
-    def say(self, text: Any) -> None:
-        """Print, if there is where to."""
-        if self.console is not None:
-            self.console.print(str(text), markup=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +181,7 @@ class Stages:
         entries = self.journal.entries
         if stage >= len(entries):
             entry = self._test(stage, model, state)
-            self.journal.keep(entry)
+            self.journal.keep(entry, self.task.ambient_group)
         else:
             entry = entries[stage]
         return eq.Architecture.parse(self.task.ambient_group, entry["next"])

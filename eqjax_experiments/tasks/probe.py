@@ -11,16 +11,20 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from rich.console import Console
 
 import eqjax as eq
 from eqjax.analysis import HeldOutTest, SymmetryTest
+from eqjax.analysis.drawing import evidence_figure
 from eqjax.groups.axes import preserving_subgroup
 from eqjax.training import Split
 from eqjax_experiments.data.splits import Dataset, first_of
+from eqjax_experiments.runs import files
 from eqjax_experiments.tasks.task import SingleTask
 
 Report = SymmetryTest | HeldOutTest
@@ -123,6 +127,45 @@ class ProbeTask(SingleTask):
 def key_of_test(seed: int, stage: int) -> jax.Array:
     """Return the key of a test; 0 and 1 are those of weights and batches."""
     return jax.random.fold_in(jax.random.key(seed), 2 + stage)
+
+
+@dataclasses.dataclass(frozen=True)
+class Journal:
+    """What the tests of a run found, kept in its folder.
+
+    Attributes:
+      folder: of the run; nothing is kept if None.
+      console: to print on; nothing is printed if None.
+    """
+
+    folder: Path | None = None
+    console: Console | None = None
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """All that was found so far."""
+        file = None if self.folder is None else self.folder / EVIDENCE
+        return [] if file is None or not file.exists() else files.read_records(file)
+
+    def keep(self, entry: dict[str, Any], ambient: eq.Group) -> None:
+        """Add what a test found under an ambient group, and draw all of it."""
+        if self.folder is None:
+            return
+        entries = [*self.entries, entry]
+        from eqjax_experiments.reports import pictures  # slow to import
+
+        titled = [
+            {**each, "title": f"step {each['step']}: {each['answer']}"}
+            for each in entries
+        ]
+        pictures.save(evidence_figure(titled, ambient), self.folder / PICTURE)
+        last = self.folder / EVIDENCE  # which says that all is done
+        files.write_records(last, entries)
+
+    def say(self, text: Any) -> None:
+        """Print, if there is where to."""
+        if self.console is not None:
+            self.console.print(str(text), markup=False)
 
 
 class Answer(NamedTuple):

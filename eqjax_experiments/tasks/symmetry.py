@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rich.console import Console
 
-from eqjax.analysis.drawing import evidence_figure
 from eqjax_experiments.data.splits import Dataset
 from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import Experiment
 from eqjax_experiments.engine.trial import Trial
 from eqjax_experiments.runs import files
-from eqjax_experiments.tasks.probe import (
-    EVIDENCE,
-    PICTURE,
-    Answer,
-    ProbeTask,
-    Report,
-    answer,
-)
+from eqjax_experiments.tasks.probe import EVIDENCE, Journal, ProbeTask, answer
 from eqjax_experiments.tasks.task import Length
 
 PROBE = Length(passes=2.0, steps=500)
@@ -62,52 +53,44 @@ class SymmetryTask(ProbeTask):
 
     def prepare(self, dataset: Dataset) -> Experiment:
         """Return the training of the network."""
-        return self.plan(dataset, Path(), Console(quiet=True))
+        return self.plan(dataset, Journal())
 
     def run(self, folder: Path, console: Console) -> list[dict[str, Any]]:
         """Train and test, or continue to, in a folder."""
         dataset = self.load()
-        plan = self.plan(dataset, folder, console)
+        plan = self.plan(dataset, Journal(folder, console))
         return experiment.run(plan, dataset, folder, console)
 
-    def plan(self, dataset: Dataset, folder: Path, console: Console) -> Experiment:
+    def plan(self, dataset: Dataset, journal: Journal) -> Experiment:
         """Return the training of the network, which is asked at its end."""
         seen = self.seen(dataset)
         self.inputs(seen)  # raises where a batch is too large
         steps = self.steps(self.passes_over(seen, self.epochs, PROBE), seen)
         model = self.model(self.probed)
+        names = list(model.architecture.names)
 
         def test(variables: Any, _: Dataset) -> list[dict[str, Any]]:
+            if journal.entries:  # the run was killed behind the test
+                return []
             samples = self.samples(dataset)
-            console.print(f"testing with {len(samples.labels)} images")
+            journal.say(f"testing with {len(samples.labels)} images")
             report = self.ask(variables, model, samples)
-            console.print(str(report), markup=False)
+            journal.say(report)
             found = answer(report)
-            keep(report, found, model.architecture.names, steps, folder)
+            entry = {
+                "step": steps,
+                "groups": names,
+                "next": names,
+                "named": report.maximal[0].name,
+                "decided": found.decided,
+                "answer": found.text,
+                **report.numbers(),
+            }
+            journal.keep(entry, self.ambient_group)
             return []  # nothing is read off the test images
 
         trial = Trial(model, self.weight_optimizer(steps))
         return Experiment(self, trial, steps, test, seen=seen)
-
-
-def keep(
-    report: Report, found: Answer, names: Sequence[str], steps: int, folder: Path
-) -> None:
-    """Write what a test found into a folder, and draw it."""
-    from eqjax_experiments.reports import pictures  # slow to import
-
-    entry = {
-        "step": steps,
-        "groups": list(names),
-        "next": list(names),
-        "named": report.maximal[0].name,
-        "decided": found.decided,
-        "answer": found.text,
-        **report.numbers(),
-    }
-    figure = evidence_figure([{**entry, "title": found.text}], report.group.ambient)
-    pictures.save(figure, folder / PICTURE)
-    files.write_records(folder / EVIDENCE, [entry])  # last: it says all is done
 
 
 def found_in(folder: Path) -> dict[str, Any]:
