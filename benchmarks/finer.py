@@ -28,9 +28,9 @@ from rich.console import Console
 from benchmarks.report import arguments, finish, interval
 from benchmarks.small import RESULTS
 from eqjax_experiments.runs import files
+from eqjax_experiments.runs.reading import EVIDENCE
 from eqjax_experiments.tasks.baseline import BaselineTask
 from eqjax_experiments.tasks.guide import GuidedTask
-from eqjax_experiments.tasks.probe import EVIDENCE
 
 ROWS = RESULTS / "finer.jsonl"
 GROUPS = {"C4": 4, "D4": 8, "C8": 8, "D8": 16, "C16": 16}

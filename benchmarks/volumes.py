@@ -36,10 +36,10 @@ from benchmarks.report import arguments, finish, seconds_in_turns
 from benchmarks.small import RESULTS
 from eqjax_experiments.data import synthetic
 from eqjax_experiments.runs import files
+from eqjax_experiments.runs.reading import EVIDENCE
 from eqjax_experiments.tasks.differentiate import DifferentiationTask
 from eqjax_experiments.tasks.evolve import EvolutionTask, evolve
 from eqjax_experiments.tasks.guide import GuidedTask
-from eqjax_experiments.tasks.probe import EVIDENCE
 
 OH = eq.full_octahedral()
 ROWS = RESULTS / "volumes.jsonl"

@@ -174,7 +174,8 @@ def main(arguments: list[str] | None = None) -> None:
                     own = dict(zip(found.class_names, each.tolist(), strict=True))
                     rows.append({"image": source, "class": name, "probabilities": own})
         finally:  # where files cannot be read, those that can are told
-            output.write(rows)
+            if rows:
+                output.write(rows)
 
 
 if __name__ == "__main__":

@@ -253,11 +253,15 @@ def held_out_test(
 def loss_of_chance(labels: Any) -> float:
     """Return the loss of who knows how frequent the classes are, and nothing else.
 
+    Args:
+      labels: class numbers, of any shape.
+
     >>> round(loss_of_chance(np.array([0, 1, 0, 1])), 4)  # the logarithm of 2
     0.6931
     """
-    share = np.bincount(np.ravel(np.asarray(labels))) / np.size(labels)
-    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+    _, counts = np.unique(np.asarray(labels), return_counts=True)
+    share = counts / counts.sum()
+    return float(-(share * np.log(share)).sum())
 
 
 def orbit_losses(

@@ -25,10 +25,11 @@ from eqjax.groups.axes import preserving_subgroup
 from eqjax.training import Split
 from eqjax_experiments.data.splits import Dataset, first_of
 from eqjax_experiments.runs import files
+from eqjax_experiments.runs.reading import EVIDENCE
 from eqjax_experiments.tasks.task import SingleTask
 
 Report = SymmetryTest | HeldOutTest
-EVIDENCE, PICTURE = "evidence.json", "evidence.png"  # in the folder of a run
+PICTURE = "evidence.png"
 DRAWS = 999
 DOUBTFUL = 0.05  # a named group with a smaller p is neither rejected nor sure
 

@@ -13,7 +13,8 @@ from eqjax_experiments.engine import experiment
 from eqjax_experiments.engine.experiment import Experiment
 from eqjax_experiments.engine.trial import Trial
 from eqjax_experiments.runs import files
-from eqjax_experiments.tasks.probe import EVIDENCE, Journal, ProbeTask, answer
+from eqjax_experiments.runs.reading import EVIDENCE
+from eqjax_experiments.tasks.probe import Journal, ProbeTask, answer
 from eqjax_experiments.tasks.task import Length
 
 PROBE = Length(passes=2.0, steps=500)

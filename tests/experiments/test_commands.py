@@ -23,6 +23,7 @@ from eqjax_experiments import (
     evolve,
     exactness,
     inspect,
+    shell,
     test_symmetry as symmetry_command,
 )
 from eqjax_experiments.data.splits import StoredImages, first_of
@@ -61,6 +62,14 @@ def test_an_option_that_does_not_exist_ends_with_2(name, folder, capsys):
         commands.main([name, "--no-such-option"])
     assert ended.value.code == 2
     assert not (folder / "runs").exists()
+
+
+def test_examples_are_typed_as_the_program_was_called(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None, raising=False)
+    monkeypatch.setattr(sys, "argv", ["/some/bin/eqjax mnist"])
+    assert shell.help_on("python -m experiments mnist") == "$ /some/bin/eqjax mnist"
+    monkeypatch.setattr(sys, "argv", ["another"])
+    assert shell.help_on("python -m experiments mnist").startswith("$ python -m")
 
 
 def test_a_command_that_does_not_exist_is_told_the_nearest(capsys):

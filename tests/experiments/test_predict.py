@@ -112,5 +112,6 @@ def test_files_that_cannot_be_read_stand_in_no_ones_way(run, capsys):
 )
 def test_what_is_not_there_is_named(run, capsys, arguments, message):
     with pytest.raises(SystemExit, match="2"):
-        predict.main(arguments)
+        predict.main([*arguments, "--json", "nothing.json"])
     assert message in " ".join(capsys.readouterr().out.split())
+    assert not os.path.exists("nothing.json")
